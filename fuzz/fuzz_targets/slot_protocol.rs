@@ -1,0 +1,60 @@
+//! The slot protocol: questions, answers and frames from a stream, each bounded and with one encoding.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use futures::FutureExt;
+use libfuzzer_sys::fuzz_target;
+use trullo::node::slots::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
+use trullo::types::SlotRoot;
+use trullo_fuzz::{bytes, sample};
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("memory does not block")
+}
+
+static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let manifest = sample::manifest();
+    let (file, info) = (manifest.id(), manifest.slots[0]);
+    let (mut asks, mut answers) = (Vec::new(), Vec::new());
+    let questions = [
+        Ask::Upload { upload: [1; 32], reserve: 5 },
+        Ask::Finish { file, slot: 0, info },
+        Ask::Read { root: SlotRoot::from_bytes([1; 32]), first: 0, count: 1 },
+    ];
+    let receipt = trullo::wire::StorageReceipt::sign(&sample::chain(), &file, 0, &info, &sample::keys()[0]);
+    let replies = [
+        Answer::Offset(3),
+        Answer::Receipt(receipt),
+        Answer::Block { len: 5, path: vec![[1; 32]; 3] },
+        Answer::Refused("no room".to_owned()),
+    ];
+    questions.iter().for_each(|ask| now(send(&mut asks, ask)).expect("memory takes it"));
+    replies.iter().for_each(|answer| now(send(&mut answers, answer)).expect("memory takes it"));
+    vec![asks, answers]
+});
+
+fn all<T>(bytes: &[u8]) -> usize
+where
+    T: borsh::BorshDeserialize + borsh::BorshSerialize,
+{
+    let mut stream = bytes;
+    loop {
+        let before = stream;
+        let Ok(Some(message)) = now(receive::<T>(&mut stream)) else { return before.len() };
+        let mut again = Vec::new();
+        now(send(&mut again, &message)).expect("memory takes it");
+        assert!(before.starts_with(&again), "a message has one encoding");
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let bytes = bytes(data, &SAMPLES);
+    all::<Ask>(&bytes);
+    all::<Answer>(&bytes);
+    let (mut stream, mut frame) = (bytes.as_slice(), Vec::new());
+    while now(receive_frame(&mut stream, &mut frame, FRAME_BYTES_MAX)).is_ok_and(|more| more) {
+        assert!(frame.len() <= FRAME_BYTES_MAX);
+    }
+});

@@ -1,0 +1,66 @@
+//! Who may ask: the holder of the token, from this machine, and no web page.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+
+/// What requests are checked against.
+#[derive(Clone)]
+pub struct Guard {
+    token: Arc<str>,
+    /// Names under which this server may be addressed, port included.
+    hosts: Arc<[String]>,
+}
+
+impl Guard {
+    /// A guard for a server at this address.
+    pub fn new(token: &str, address: std::net::SocketAddr) -> Self {
+        let port = address.port();
+        let names =
+            [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
+        Self { token: token.trim().into(), hosts: names.into() }
+    }
+
+    /// A page that a browser loads from elsewhere can send requests here; its Host (after DNS rebinding) or its Origin tells.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        if !host.is_some_and(|host| self.hosts.iter().any(|name| name == host)) {
+            return Err(Problem::forbidden("the Host header names another server"));
+        }
+        if headers.contains_key(header::ORIGIN) {
+            return Err(Problem::forbidden("requests of web pages are not taken"));
+        }
+        Ok(())
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        match bool::from(given.as_bytes().ct_eq(self.token.as_bytes())) {
+            true => Ok(()),
+            false => Err(Problem::unauthorized()),
+        }
+    }
+}
+
+/// Checks where every request comes from.
+pub async fn same_origin(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.check_origin(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Checks the token.
+pub async fn token(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.check_token(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}

@@ -1,0 +1,136 @@
+//! Proof bundles as JSON text: readable for people, and every byte of it counts.
+//!
+//! The text is made from the bundle's bytes, which stand in it too. Whoever verifies makes the text again and compares, so
+//! that nothing in it can say what is not proven.
+
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::chain::parse_account;
+use super::problem::Problem;
+use super::server::Api;
+use crate::ledger::record::DealStatus;
+use crate::ledger::{Genesis, Key, Record};
+use crate::node::bundle::{Bundle, BundleError};
+use crate::types::FileId;
+use crate::wire;
+
+/// What the text says, for people, and the bytes that prove it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    format: String,
+    chain: String,
+    height: u64,
+    state_root: String,
+    subject: String,
+    record: serde_json::Value,
+    signers: usize,
+    bundle: String,
+}
+
+const FORMAT: &str = "trullo-bundle-1";
+
+/// What a verified bundle says.
+#[derive(Debug)]
+pub struct Verified {
+    /// The height whose state it is.
+    pub height: u64,
+    /// What it is about.
+    pub subject: String,
+    /// The record as JSON; null if there is none.
+    pub record: serde_json::Value,
+    /// Validators that certified it.
+    pub signers: usize,
+}
+
+fn render(bundle: &Bundle, key: &Key, record: Option<&Record>) -> Text {
+    let header = bundle.headers.first();
+    Text {
+        format: FORMAT.to_owned(),
+        chain: header.map(|header| header.chain.to_string()).unwrap_or_default(),
+        height: bundle.height().get(),
+        state_root: header.map(|header| header.state_root.to_string()).unwrap_or_default(),
+        subject: subject(key),
+        record: record.map_or(serde_json::Value::Null, describe),
+        signers: bundle.certificate.signatures.len(),
+        bundle: hex::encode(wire::encode(bundle)),
+    }
+}
+
+fn subject(key: &Key) -> String {
+    match key {
+        Key::Account(id) => format!("account {id}"),
+        Key::File(id) => format!("file {id}"),
+        Key::Node(id) => format!("node {id}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn describe(record: &Record) -> serde_json::Value {
+    match record {
+        Record::Account(account) => serde_json::json!({ "balance": account.balance.get(), "nonce": account.nonce }),
+        Record::File(deal) => serde_json::json!({
+            "owner": deal.owner.to_string(),
+            "status": deal.status.name(),
+            "since": match deal.status {
+                DealStatus::Final { since } => since.get(),
+                DealStatus::Pending { .. } => deal.opened.get(),
+                DealStatus::Deleted { at } | DealStatus::Expired { at } => at.get(),
+            },
+            "data": deal.data,
+            "slot_len": deal.slot_len,
+            "min_confirmations": deal.min_confirmations,
+            "confirmed": deal.confirmed.iter().collect::<Vec<_>>(),
+            "placement": deal.placement.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+        other => serde_json::Value::String(format!("{other:?}")),
+    }
+}
+
+/// The text of a bundle whose proof `Bundle::verify` has checked; key and record are what that returned.
+pub fn text(bundle: &Bundle, key: &Key, record: Option<&Record>) -> String {
+    // Values of plain JSON types; nothing in them can fail to be written.
+    let mut text = serde_json::to_string_pretty(&render(bundle, key, record)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Verifies a bundle's text with the genesis alone. Errors: `BundleError`.
+pub fn verify(text_given: &str, genesis: &Genesis) -> Result<Verified, BundleError> {
+    let parsed: Text =
+        serde_json::from_str(text_given).map_err(|error| BundleError(format!("not a bundle: {error}")))?;
+    if parsed.format != FORMAT {
+        return Err(BundleError(format!("format {:?} is not known; this program knows {FORMAT}", parsed.format)));
+    }
+    let bytes = hex::decode(&parsed.bundle).map_err(|error| BundleError(format!("not a bundle: {error}")))?;
+    let bundle = Bundle::decode(&bytes)?;
+    let (key, record) = bundle.verify(genesis)?;
+    if text(&bundle, &key, record.as_ref()) != text_given {
+        return Err(BundleError("the text says something else than the proof in it".to_owned()));
+    }
+    Ok(Verified { height: parsed.height, subject: parsed.subject, record: parsed.record, signers: parsed.signers })
+}
+
+fn answer(api: &Api, key: &Key) -> Result<Response, Problem> {
+    let bundle = Bundle::make(&api.handle, key)?;
+    // A bundle that this node cannot verify itself is not given away.
+    let (key, record) = bundle.verify(api.handle.genesis()).map_err(|error| Problem::unavailable(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text(&bundle, &key, record.as_ref())).into_response())
+}
+
+/// Proves a file's deal.
+pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id: FileId = id.parse().map_err(|error| Problem::bad(format!("file {id:?}: {error}")))?;
+    if api.handle.record(&Key::File(id))?.is_none() {
+        return Err(Problem::not_found(format!("file {id} is not known here")));
+    }
+    answer(&api, &Key::File(id))
+}
+
+/// Proves an account, or that there is none.
+pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    answer(&api, &Key::Account(parse_account(&api.handle, &id)?))
+}

@@ -1,0 +1,371 @@
+//! Chain routes: status, blocks, transactions, accounts, nodes.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::fill;
+use super::problem::Problem;
+use super::server::Api;
+use super::views::{
+    AcceptedView, AccountView, BlockView, HealthView, LinksView, NodeView, PeerView, StatusView, StorageView,
+    TransferRequest, TransferView, TxView, ValidatorView,
+};
+use crate::ledger::{Key, Record};
+use crate::node::handle::receipts;
+use crate::node::{Handle, NodeError};
+use crate::store::Snapshot;
+use crate::types::{AccountId, Amount, BlockHash, Height, NodeId, TxId, limits};
+use crate::wire::{self, Action, Tx};
+
+/// A finalized block older than this, with a network that makes one each idle interval, means that something is wrong.
+const STALE: Duration = Duration::from_secs(30);
+/// Blocks in one answer.
+const PAGE_MAX: usize = 256;
+/// How long a transfer may take to become final.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(30);
+
+/// The process answers.
+pub async fn livez() -> Json<HealthView> {
+    Json(HealthView { ok: true, reason: None })
+}
+
+/// The node follows the chain.
+pub async fn readyz(State(api): State<Api>) -> Response {
+    match not_ready(&api.handle) {
+        None => Json(HealthView { ok: true, reason: None }).into_response(),
+        reason => (StatusCode::SERVICE_UNAVAILABLE, Json(HealthView { ok: false, reason })).into_response(),
+    }
+}
+
+fn not_ready(handle: &Handle) -> Option<String> {
+    let Some(status) = handle.status() else { return Some("starting".to_owned()) };
+    if let Some(target) = status.sync_target {
+        return Some(format!("catching up to height {target}"));
+    }
+    let age = Duration::from_millis(handle.clock().now().saturating_sub(status.final_at).get());
+    (age > STALE)
+        .then(|| format!("no new final block for {} s: fewer than a quorum of validators may be up", age.as_secs()))
+}
+
+/// The node in one screen.
+pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem> {
+    let handle = &api.handle;
+    let starting = || Problem::unavailable("the node is starting");
+    let (status, tip) = (handle.status().ok_or_else(starting)?, handle.reader().tip().ok_or_else(starting)?);
+    let leader_name = handle.record(&Key::Node(status.core.leader))?.and_then(|record| match record {
+        Record::Node(entry) => Some(entry.announcement.name.clone()),
+        _ => None,
+    });
+    let storage = match handle.slots() {
+        Some(slots) => {
+            let usage = slots.usage()?;
+            let capacity = handle.config().storage.capacity.get();
+            let (used, slots, disk_free) = (usage.stored.get(), usage.slots, usage.free.get());
+            Some(StorageView { capacity, used, slots, disk_free })
+        }
+        None => None,
+    };
+    let (mempool_txs, mempool_bytes) = {
+        let mempool = handle.mempool();
+        (long(mempool.len()), long(mempool.bytes()))
+    };
+    let reason = not_ready(handle);
+    // A node that only follows sees views by the blocks that come out of them.
+    let round = status.core.round.max(tip.header.round);
+    Ok(Json(StatusView {
+        name: handle.config().node.name.clone(),
+        node: handle.identity().node.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        roles: fill::roles(handle.config().node.roles),
+        chain: handle.identity().chain.to_string(),
+        height: tip.height.get(),
+        state_root: tip.header.state_root.to_string(),
+        block_hash: tip.hash.to_string(),
+        finalized_age_ms: handle.clock().now().saturating_sub(status.final_at).get(),
+        epoch: round.epoch.get(),
+        view: round.view.get(),
+        leader: status.core.leader.to_string(),
+        leader_name,
+        validators: fill::count(status.set.len()),
+        peers: fill::count(handle.net().connected().borrow().len()),
+        mempool_txs,
+        mempool_bytes,
+        syncing: status.sync_target.is_some(),
+        sync_target: status.sync_target.map(Height::get),
+        ready: reason.is_none(),
+        reason,
+        account: handle.identity().account.map(|account| account.to_string()),
+        storage,
+        uptime_ms: u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// Metrics in the OpenMetrics text format.
+pub async fn metrics(State(api): State<Api>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], api.handle.metrics().page(&api.handle)).into_response()
+}
+
+/// A page of blocks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlocksQuery {
+    from: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Blocks, ascending; the newest ones if no start is given.
+pub async fn blocks(State(api): State<Api>, Query(query): Query<BlocksQuery>) -> Result<Json<Vec<BlockView>>, Problem> {
+    let limit = query.limit.unwrap_or(20).clamp(1, PAGE_MAX);
+    let snapshot = api.handle.snapshot()?;
+    let tip = snapshot.tip()?.map_or(0, |tip| tip.height.get());
+    let from = query.from.unwrap_or_else(|| (tip + 1).saturating_sub(long(limit)));
+    let mut views = Vec::new();
+    // One body at a time: a page of full blocks would be a gigabyte.
+    for height in (from..=tip).take(limit) {
+        let Some(block) = snapshot.block(Height::new(height))? else { break };
+        views.push(fill::block(&block.block, tx_count(&block.block.payload)));
+    }
+    Ok(Json(views))
+}
+
+fn tx_count(payload: &[u8]) -> usize {
+    payload.first_chunk().map_or(0, |len| usize::try_from(u32::from_le_bytes(*len)).unwrap_or(0))
+}
+
+/// One block with its transactions, by height, hash or `latest`.
+pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<BlockView>, Problem> {
+    let snapshot = api.handle.snapshot()?;
+    let unknown = || Problem::not_found(format!("block {id} is not known here, or its body was pruned"));
+    let height = match id.as_str() {
+        "latest" => snapshot.tip()?.map(|tip| tip.height),
+        text => match (text.parse::<u64>(), text.parse::<BlockHash>()) {
+            (Ok(height), _) => Some(Height::new(height)),
+            (_, Ok(hash)) => snapshot.height_of(&hash)?,
+            _ => return Err(Problem::bad(format!("{text:?} is no height, no block hash and not `latest`"))),
+        },
+    };
+    let height = height.ok_or_else(unknown)?;
+    let block = snapshot.block(height)?.ok_or_else(unknown)?;
+    let txs = txs(&block.block.payload);
+    let receipts = receipts(&snapshot, height)?;
+    let mut view = fill::block(&block.block, txs.len());
+    let set = crate::node::app::validators(&snapshot)?;
+    view.certificate = snapshot.certificate_from(height)?.map(|certificate| fill::certificate(&certificate, &set));
+    view.transactions =
+        Some(txs.iter().zip(&receipts).map(|(tx, receipt)| fill::settled(tx, height, receipt)).collect());
+    Ok(Json(view))
+}
+
+fn txs(payload: &[u8]) -> Vec<Tx> {
+    wire::decode(payload, limits::BLOCK_PAYLOAD_BYTES_MAX).unwrap_or_default()
+}
+
+/// One transaction.
+pub async fn tx(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TxView>, Problem> {
+    let id: TxId = id.parse().map_err(|error| Problem::bad(format!("transaction {id:?}: {error}")))?;
+    if let Some(view) = final_tx(&api.handle, &id)? {
+        return Ok(Json(view));
+    }
+    let waiting = api.handle.mempool().get(&id).map(|tx| fill::waiting(tx.tx()));
+    let unknown = || Problem::not_found(format!("transaction {id} is neither final nor waiting here"));
+    waiting.map(Json).ok_or_else(unknown)
+}
+
+fn final_tx(handle: &Handle, id: &TxId) -> Result<Option<TxView>, Problem> {
+    let Some(done) = handle.final_tx(id)? else { return Ok(None) };
+    let height = done.place.height;
+    let block = handle.snapshot()?.block(height)?;
+    let block = block.ok_or_else(|| Problem::not_found(format!("the body of block {height} was pruned")))?;
+    let tx = usize::try_from(done.place.index).ok().and_then(|index| txs(&block.block.payload).into_iter().nth(index));
+    Ok(tx.map(|tx| fill::settled(&tx, height, &done.receipt)))
+}
+
+/// Takes a signed transaction.
+pub async fn submit(State(api): State<Api>, body: Bytes) -> Result<(StatusCode, Json<AcceptedView>), Problem> {
+    let tx: Tx = wire::decode(&body, limits::TX_BYTES_MAX).map_err(|error| Problem::bad(error.to_string()))?;
+    let id = api.handle.submit(tx).await?;
+    Ok((StatusCode::ACCEPTED, Json(AcceptedView { tx: id.to_string() })))
+}
+
+/// Moves credits of the node's account; answers when the transfer is final.
+pub async fn transfer(
+    State(api): State<Api>,
+    Json(request): Json<TransferRequest>,
+) -> Result<Json<TransferView>, Problem> {
+    let to: AccountId =
+        request.to.parse().map_err(|error| Problem::bad(format!("account {:?}: {error}", request.to)))?;
+    let from = api.handle.keys()?.account_id();
+    let action = Action::Transfer { to, amount: Amount::new(request.amount), memo: request.memo };
+    let done = api.handle.act(action, TRANSFER_WITHIN).await?;
+    Ok(Json(TransferView {
+        tx: done.id.to_string(),
+        height: done.place.height.get(),
+        from: from.to_string(),
+        to: to.to_string(),
+        amount: request.amount,
+    }))
+}
+
+/// An account; `me` is the node's own.
+pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<AccountView>, Problem> {
+    let account = parse_account(&api.handle, &id)?;
+    let snapshot = api.handle.snapshot()?;
+    let height = snapshot.tip()?.map_or(0, |tip| tip.height.get());
+    match crate::node::app::read_record(&snapshot, &Key::Account(account))? {
+        Some(Record::Account(record)) => {
+            let (balance, nonce) = (record.balance.get(), record.nonce);
+            Ok(Json(AccountView { id: account.to_string(), balance, nonce, height }))
+        }
+        _ => Err(Problem::not_found(format!(
+            "account {account} is not on the chain; it begins with the first transfer to it"
+        ))),
+    }
+}
+
+/// An account id, or `me`.
+pub fn parse_account(handle: &Handle, id: &str) -> Result<AccountId, Problem> {
+    match id {
+        "me" => Ok(handle.keys()?.account_id()),
+        text => text.parse().map_err(|error| Problem::bad(format!("account {text:?}: {error}"))),
+    }
+}
+
+/// The epoch's validators.
+pub async fn validators(State(api): State<Api>) -> Result<Json<Vec<ValidatorView>>, Problem> {
+    let status = api.handle.status().ok_or_else(|| Problem::unavailable("the node is starting"))?;
+    let nodes = api.handle.nodes()?;
+    let skipped = match api.handle.record(&Key::SkipList)? {
+        Some(Record::SkipList(list)) if list.epoch == status.core.round.epoch => list.indices,
+        _ => Vec::new(),
+    };
+    let view = |(index, member): (usize, &wire::Validator)| ValidatorView {
+        index: fill::count(index),
+        node: member.node.to_string(),
+        name: fill::name_of(&member.node, &nodes),
+        power: member.power,
+        leader: member.node == status.core.leader,
+        skipped: u16::try_from(index).is_ok_and(|index| skipped.contains(&index)),
+    };
+    Ok(Json(status.set.members().iter().enumerate().map(view).collect()))
+}
+
+/// All registered nodes.
+pub async fn nodes(State(api): State<Api>) -> Result<Json<Vec<NodeView>>, Problem> {
+    let peers = api.handle.net().peers();
+    let seen = |node: &NodeId| peers.iter().find(|peer| peer.node == *node).and_then(|peer| peer.seen).map(millis);
+    let view = |entry: crate::ledger::record::NodeEntry| {
+        let (account, used) = (entry.account.to_string(), entry.used.get());
+        let announcement = entry.announcement;
+        NodeView {
+            node: announcement.node.to_string(),
+            seen_ms_ago: seen(&announcement.node),
+            name: announcement.name,
+            operator: announcement.operator,
+            account,
+            roles: fill::roles(announcement.roles),
+            capacity: announcement.capacity.get(),
+            used,
+            addresses: announcement.addresses,
+        }
+    };
+    Ok(Json(api.handle.nodes()?.into_iter().map(view).collect()))
+}
+
+/// Connected nodes.
+pub async fn peers(State(api): State<Api>) -> Result<Json<Vec<PeerView>>, Problem> {
+    let nodes = api.handle.nodes()?;
+    let view = |peer: crate::net::PeerInfo| PeerView {
+        node: peer.node.to_string(),
+        name: fill::name_of(&peer.node, &nodes),
+        address: peer.addresses.first().map(ToString::to_string).unwrap_or_default(),
+        roles: peer.presence.as_ref().map(|presence| fill::roles(presence.roles)).unwrap_or_default(),
+        height: peer.presence.as_ref().map(|presence| presence.height.get()),
+        rtt_ms: peer.rtt.map(millis),
+    };
+    Ok(Json(api.handle.net().peers().into_iter().filter(|peer| peer.connected).map(view).collect()))
+}
+
+/// Where to begin.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    since: Option<u64>,
+}
+
+/// Final blocks with their transactions as JSON lines, from a height on and then as they come, until the client goes.
+pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) -> Result<Response, Problem> {
+    let handle = api.handle.clone();
+    let tip = handle.reader().tip().map_or(0, |tip| tip.height.get());
+    let mut next = query.since.unwrap_or(tip).saturating_add(1);
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(16);
+    let mut tips = handle.reader().watch();
+    api.handle.spawn(async move {
+        loop {
+            while let Ok(Some(line)) = event_line(&handle, Height::new(next)) {
+                let sent = tokio::select! {
+                    sent = sender.send(Ok(line)) => sent.is_ok(),
+                    () = handle.stop_token().cancelled() => false,
+                };
+                if !sent {
+                    return;
+                }
+                next = next.saturating_add(1);
+            }
+            tokio::select! {
+                changed = tips.changed() => if changed.is_err() { return },
+                () = handle.stop_token().cancelled() => return,
+                () = sender.closed() => return,
+            }
+        }
+    });
+    let body = Body::from_stream(tokio_stream(receiver));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn event_line(handle: &Handle, height: Height) -> Result<Option<Bytes>, NodeError> {
+    let snapshot: Snapshot = handle.snapshot()?;
+    let Some(block) = snapshot.block(height)? else { return Ok(None) };
+    let (txs, receipts) = (txs(&block.block.payload), receipts(&snapshot, height)?);
+    let mut view = fill::block(&block.block, txs.len());
+    view.transactions =
+        Some(txs.iter().zip(&receipts).map(|(tx, receipt)| fill::settled(tx, height, receipt)).collect());
+    let mut line = serde_json::to_vec(&view).map_err(|error| NodeError::Bad(error.to_string()))?;
+    line.push(b'\n');
+    Ok(Some(line.into()))
+}
+
+/// A channel as a stream of body pieces.
+pub fn tokio_stream<T>(receiver: tokio::sync::mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+}
+
+/// Cuts this node off from exactly these nodes.
+pub async fn links(State(api): State<Api>, Json(request): Json<LinksView>) -> Result<Json<LinksView>, Problem> {
+    let nodes = request
+        .deny
+        .iter()
+        .map(|id| id.parse::<NodeId>().map_err(|error| Problem::bad(format!("node {id:?}: {error}"))));
+    api.handle.set_denied(nodes.collect::<Result<_, _>>()?).await?;
+    Ok(Json(LinksView { deny: api.handle.denied().iter().map(ToString::to_string).collect() }))
+}
+
+/// Stops the node.
+pub async fn stop(State(api): State<Api>) -> Json<HealthView> {
+    api.handle.stop_token().cancel();
+    Json(HealthView { ok: true, reason: Some("stopping".to_owned()) })
+}
+
+fn long(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

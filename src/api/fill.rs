@@ -1,0 +1,171 @@
+//! Filling views from the chain's types.
+
+use super::problem::Problem;
+use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
+use crate::ledger::effects::{Outcome, Receipt};
+use crate::ledger::record::{Deal, DealStatus, NodeEntry};
+use crate::node::Handle;
+use crate::types::{FileId, Height, NodeId, Roles};
+use crate::wire::{Action, Certificate, PublicManifest, Tx, ValidatorSet};
+
+/// Role names.
+pub fn roles(roles: Roles) -> Vec<String> {
+    roles.iter().map(|role| role.name().to_owned()).collect()
+}
+
+/// What a transaction does.
+pub fn action(action: &Action) -> ActionView {
+    match action {
+        Action::Transfer { to, amount, memo } => {
+            ActionView::Transfer { to: to.to_string(), amount: amount.get(), memo: memo.clone() }
+        }
+        Action::RegisterNode(node) => ActionView::RegisterNode {
+            node: node.node.to_string(),
+            name: node.name.clone(),
+            operator: node.operator.clone(),
+            roles: roles(node.roles),
+            capacity: node.capacity.get(),
+        },
+        Action::CommitFile(deal) => ActionView::CommitFile {
+            file: deal.manifest.id().to_string(),
+            slots: count(deal.manifest.slots.len()),
+            min_confirmations: deal.min_confirmations.into(),
+            receipts: count(deal.receipts.len()),
+        },
+        Action::ConfirmSlots { file, receipts } => {
+            ActionView::ConfirmSlots { file: file.to_string(), receipts: count(receipts.len()) }
+        }
+        Action::DeleteFile { file } => ActionView::DeleteFile { file: file.to_string() },
+    }
+}
+
+/// A transaction that waits.
+pub fn waiting(tx: &Tx) -> TxView {
+    TxView {
+        id: tx.id().to_string(),
+        status: TxStatus::Waiting,
+        height: None,
+        index: None,
+        sender: tx.body.sender.to_string(),
+        nonce: tx.body.nonce,
+        reason: None,
+        action: action(&tx.body.action),
+    }
+}
+
+/// A transaction of a final block.
+pub fn settled(tx: &Tx, height: Height, receipt: &Receipt) -> TxView {
+    let (status, reason) = match &receipt.outcome {
+        Outcome::Applied => (TxStatus::Applied, None),
+        Outcome::Rejected(reject) => (TxStatus::Rejected, Some(reject.to_string())),
+    };
+    TxView { status, reason, height: Some(height.get()), index: Some(receipt.index), ..waiting(tx) }
+}
+
+/// A certificate with the names of its signers.
+pub fn certificate(certificate: &Certificate, set: &ValidatorSet) -> CertificateView {
+    let signers = certificate.signatures.iter().filter_map(|signed| set.get(signed.index));
+    CertificateView {
+        block: certificate.block.to_string(),
+        height: certificate.height.get(),
+        epoch: certificate.round.epoch.get(),
+        view: certificate.round.view.get(),
+        signers: signers.map(|member| member.node.to_string()).collect(),
+    }
+}
+
+/// A block without its transactions.
+pub fn block(block: &crate::wire::Block, txs: usize) -> BlockView {
+    let header = &block.header;
+    BlockView {
+        height: header.height.get(),
+        hash: block.hash().to_string(),
+        parent: header.parent.to_string(),
+        epoch: header.round.epoch.get(),
+        view: header.round.view.get(),
+        proposer: header.proposer.to_string(),
+        time_ms: header.time.get(),
+        tx_root: hex::encode(header.tx_root),
+        receipt_root: hex::encode(header.receipt_root),
+        state_root: header.state_root.to_string(),
+        validator_set: hex::encode(header.validator_set),
+        txs: u64::try_from(txs).unwrap_or(u64::MAX),
+        bytes: u64::try_from(block.payload.len()).unwrap_or(u64::MAX),
+        certificate: None,
+        transactions: None,
+    }
+}
+
+/// A file's deal. Name and size are there if this node's account can open the manifest.
+pub fn file(
+    handle: &Handle,
+    id: &FileId,
+    deal: &Deal,
+    manifest: Option<&PublicManifest>,
+    nodes: &[NodeEntry],
+) -> Result<FileView, Problem> {
+    let open = match (manifest, handle.keys()) {
+        (Some(manifest), Ok(keys)) if deal.owner == keys.account_id() => {
+            crate::files::manifest::OpenManifest::open(manifest, keys).ok()
+        }
+        _ => None,
+    };
+    let (status, reason, height) = status(deal, nodes);
+    let slot = |(index, (node, info)): (usize, (&NodeId, &crate::wire::SlotInfo))| SlotView {
+        index: count(index),
+        root: info.root.to_string(),
+        len: info.len,
+        node: node.to_string(),
+        node_name: name_of(node, nodes),
+        confirmed: u8::try_from(index).is_ok_and(|index| deal.confirmed.has(index)),
+    };
+    let infos = manifest.map(|manifest| manifest.slots.as_slice()).unwrap_or_default();
+    Ok(FileView {
+        id: id.to_string(),
+        name: open.as_ref().map(|open| open.facts().name.clone()),
+        owner: deal.owner.to_string(),
+        status,
+        reason,
+        bytes: open.as_ref().map(crate::files::manifest::OpenManifest::plain_len),
+        cipher_bytes: manifest.map_or(0, |manifest| manifest.cipher_len),
+        data: deal.data.into(),
+        parity: manifest.map_or(0, |manifest| manifest.parity.into()),
+        chunk_size: manifest.map_or(0, |manifest| manifest.chunk_bytes.into()),
+        min_confirmations: deal.min_confirmations.into(),
+        confirmations: count(deal.confirmed.len()),
+        height,
+        slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
+    })
+}
+
+/// Where a deal stands, why, and since which height.
+pub fn status(deal: &Deal, nodes: &[NodeEntry]) -> (FileStatus, Option<String>, u64) {
+    match deal.status {
+        DealStatus::Final { since } => (FileStatus::Final, None, since.get()),
+        DealStatus::Pending { until } => {
+            let missing = deal.placement.iter().enumerate();
+            let missing = missing.filter(|(slot, _)| u8::try_from(*slot).is_ok_and(|slot| !deal.confirmed.has(slot)));
+            let names: Vec<_> = missing.map(|(_, node)| name_of(node, nodes).unwrap_or_else(|| node.short())).collect();
+            let (have, need) = (deal.confirmed.len(), deal.min_confirmations);
+            let reason = format!(
+                "{have} of {need} confirmations; missing: {}; ends at height {until} unless they come",
+                names.join(", ")
+            );
+            (FileStatus::Pending, Some(reason), deal.opened.get())
+        }
+        DealStatus::Deleted { at } => (FileStatus::Ended, Some(format!("deleted at height {at}")), at.get()),
+        DealStatus::Expired { at } => {
+            (FileStatus::Ended, Some(format!("ended at height {at}: too few confirmations in time")), at.get())
+        }
+    }
+}
+
+/// A node's name, if it is registered.
+pub fn name_of(node: &NodeId, nodes: &[NodeEntry]) -> Option<String> {
+    nodes.iter().find(|entry| entry.announcement.node == *node).map(|entry| entry.announcement.name.clone())
+}
+
+/// A small number.
+pub fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

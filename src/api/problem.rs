@@ -1,0 +1,112 @@
+//! Errors as problem JSON (RFC 9457), with the exit code that the command line ends with.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::views::{PROBLEM_PREFIX, ProblemView};
+use crate::node::NodeError;
+use crate::store::SlotError;
+
+/// An error answer.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    code: u8,
+    hint: Option<&'static str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: u8, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, title, detail: detail.into(), code, hint: None }
+    }
+    fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+    /// 400: the request cannot be understood.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 2, "bad_request", "the request is not valid", detail)
+    }
+    /// 401: no token, or a wrong one.
+    pub fn unauthorized() -> Self {
+        let detail = "the bearer token is missing or wrong";
+        Self::new(StatusCode::UNAUTHORIZED, 12, "unauthorized", "not authorized", detail)
+            .hint("send `Authorization: Bearer` with the content of api.token in the node's home")
+    }
+    /// 403: the request comes from where it must not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 12, "forbidden", "not allowed", detail)
+    }
+    /// 404: nothing there.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, 4, "not_found", "not found", detail)
+    }
+    /// 503: not now.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, 6, "unavailable", "not possible just now", detail)
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        let detail = error.to_string();
+        if disk_full(&error) {
+            tracing::error!(detail, "the disk is full");
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, 13, "disk_full", "this node's disk is full", detail)
+                .hint("free space on the disk of the node's home; what was acknowledged is safe");
+        }
+        match error {
+            NodeError::NotFound { .. } => Self::not_found(detail),
+            NodeError::Bad(_) => Self::bad(detail),
+            NodeError::NotAllowed(_) => Self::forbidden(detail),
+            NodeError::Refused(_) => {
+                Self::new(StatusCode::CONFLICT, 8, "refused", "the transaction is not taken in", detail)
+            }
+            NodeError::Rejected { .. } => {
+                Self::new(StatusCode::CONFLICT, 8, "rejected", "the ledger rejected the transaction", detail)
+            }
+            NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
+                .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),
+            NodeError::Unavailable(_) | NodeError::Busy(_) | NodeError::Stopping => Self::unavailable(detail),
+            NodeError::Verification(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, 7, "verification", "bytes are not what they must be", detail)
+            }
+            NodeError::Store(_) | NodeError::Slots(_) => {
+                tracing::error!(detail, "a request failed on this node's own store");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, 1, "store", "this node's store failed", detail)
+                    .hint("look at the node's log; the disk may be full or damaged")
+            }
+        }
+    }
+}
+
+fn disk_full(error: &NodeError) -> bool {
+    match error {
+        NodeError::Store(error) | NodeError::Slots(SlotError::Store(error)) => error.is_disk_full(),
+        _ => false,
+    }
+}
+
+impl From<crate::store::StoreError> for Problem {
+    fn from(error: crate::store::StoreError) -> Self {
+        NodeError::from(error).into()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let view = ProblemView {
+            kind: format!("{PROBLEM_PREFIX}{}", self.kind),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code,
+            hint: self.hint.map(str::to_owned),
+        };
+        let body = serde_json::to_vec(&view).unwrap_or_default();
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

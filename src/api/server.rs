@@ -1,0 +1,107 @@
+//! The server: routes, limits, and a clean end.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use super::auth::{self, Guard};
+use super::problem::Problem;
+use super::{bundle, chain, files, tables};
+use crate::node::Handle;
+
+/// Bodies other than files, bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What every handler is given.
+#[derive(Clone)]
+pub struct Api {
+    /// The node.
+    pub handle: Handle,
+    /// When it began to answer.
+    pub started: Instant,
+}
+
+/// A running server.
+pub struct ApiServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl ApiServer {
+    /// Waits for its end, which follows the node's stop.
+    pub async fn finish(self) {
+        // A connection that stays open must not keep the process.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.task).await;
+    }
+}
+
+/// Listens and answers until the node stops. Errors: the address cannot be had.
+pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io::Result<ApiServer> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let guard = Guard::new(token, address);
+    let stop = handle.stop_token().clone();
+    let router = router(Api { handle, started: Instant::now() }, guard);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+    Ok(ApiServer { address, task: tokio::spawn(async move { server.await }) })
+}
+
+fn router(api: Api, guard: Guard) -> Router {
+    let open = Router::new()
+        .route("/livez", get(chain::livez))
+        .route("/readyz", get(chain::readyz))
+        .route("/status", get(chain::status))
+        .route("/metrics", get(chain::metrics));
+    let files = Router::new().route("/v1/files", post(files::put).get(files::list)).layer(DefaultBodyLimit::disable());
+    let closed = Router::new()
+        .route("/v1/status", get(chain::status))
+        .route("/v1/blocks", get(chain::blocks))
+        .route("/v1/blocks/{id}", get(chain::block))
+        .route("/v1/txs", post(chain::submit))
+        .route("/v1/txs/{id}", get(chain::tx))
+        .route("/v1/transfers", post(chain::transfer))
+        .route("/v1/accounts/{id}", get(chain::account))
+        .route("/v1/validators", get(chain::validators))
+        .route("/v1/nodes", get(chain::nodes))
+        .route("/v1/peers", get(chain::peers))
+        .route("/v1/events", get(chain::events))
+        .route("/v1/tables/{table}", get(tables::table))
+        .route("/v1/files/{id}", get(files::get).delete(files::delete))
+        .route("/v1/files/{id}/info", get(files::info))
+        .route("/v1/proofs/file/{id}", get(bundle::file))
+        .route("/v1/proofs/account/{id}", get(bundle::account))
+        .route("/v1/admin/links", post(chain::links))
+        .route("/v1/admin/stop", post(chain::stop))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(files)
+        .route_layer(from_fn_with_state(guard.clone(), auth::token));
+    open.merge(closed)
+        .fallback(|| async { Problem::not_found("there is no such route") })
+        .layer(from_fn(problem_bodies))
+        .layer(from_fn_with_state(guard, auth::same_origin))
+        .with_state(api)
+}
+
+/// Errors that the framework makes by itself, as problem JSON like all others.
+async fn problem_bodies(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind = response.headers().get(axum::http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let ours = kind.is_some_and(|kind| kind.starts_with("application/problem"));
+    if !status.is_client_error() || ours {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap_or_default();
+    let detail = String::from_utf8_lossy(&text).into_owned();
+    let detail = if detail.is_empty() { status.canonical_reason().unwrap_or("refused").to_lowercase() } else { detail };
+    let mut answer = Problem::bad(detail).into_response();
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,70 @@
+//! Tables: the explorer's rows as JSON lines, for exports from a running node.
+
+use std::io;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::mpsc::{Sender, channel};
+
+use super::chain::tokio_stream;
+use super::problem::Problem;
+use super::server::Api;
+use crate::explorer::rows::UnknownTable;
+use crate::explorer::{Table, rows, write_line};
+use crate::store::Snapshot;
+use crate::types::Height;
+
+/// Bytes of lines that are sent at once.
+const PIECE: usize = 64 << 10;
+/// Pieces that may wait for a slow reader.
+const PIECES: usize = 8;
+
+/// Which heights are wanted of a table of blocks or transactions; other tables are as of the last final block.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableQuery {
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+/// The rows of a table, all of them as of one block. An answer that fails half-way breaks off.
+pub async fn table(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<TableQuery>,
+) -> Result<Response, Problem> {
+    let table: Table = name.parse().map_err(|error: UnknownTable| Problem::not_found(error.to_string()))?;
+    let (from, to) = (Height::new(query.from.unwrap_or(0)), Height::new(query.to.unwrap_or(u64::MAX)));
+    let snapshot = api.handle.snapshot()?;
+    let (sender, receiver) = channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = send(&snapshot, table, (from, to), &sender) {
+            tracing::warn!(%table, %error, "the rows of a table broke off");
+            // A reader that is gone needs no more.
+            let _ = sender.blocking_send(Err(io::Error::other(error)));
+        }
+    });
+    let body = Body::from_stream(tokio_stream(receiver));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+type Piece = Result<Bytes, io::Error>;
+
+/// Sends all rows, and stops early when nobody reads. Errors: a row cannot be read or written, in words.
+fn send(snapshot: &Snapshot, table: Table, heights: (Height, Height), to: &Sender<Piece>) -> Result<(), String> {
+    let mut piece = Vec::with_capacity(PIECE);
+    for row in rows(snapshot, table, heights.0, heights.1).map_err(|error| error.to_string())? {
+        let row = row.map_err(|error| error.to_string())?;
+        write_line(&mut piece, &row).map_err(|error| error.to_string())?;
+        if piece.len() >= PIECE && to.blocking_send(Ok(std::mem::take(&mut piece).into())).is_err() {
+            return Ok(());
+        }
+    }
+    // Nobody reads any more: then nothing is missing either.
+    let _ = to.blocking_send(Ok(piece.into()));
+    Ok(())
+}

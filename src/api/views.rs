@@ -1,0 +1,500 @@
+//! Views: the JSON of the HTTP API, one type for each answer. The server writes them, the command line reads them.
+//! Ids are 64 lower-case hexadecimal digits, sizes are bytes, times are milliseconds since the Unix epoch, ages and
+//! durations are milliseconds. Fields may be added, never removed or renamed; readers ignore what they do not know.
+//! Not here: how a view is filled (`api`), bundles, export rows.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET /status`: the node in one screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusView {
+    /// The node's name.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// Version of the program.
+    pub version: String,
+    /// Its roles, by name.
+    pub roles: Vec<String>,
+    /// The chain it follows.
+    pub chain: String,
+    /// Height of the last final block.
+    pub height: u64,
+    /// State root after that block.
+    pub state_root: String,
+    /// Hash of that block.
+    pub block_hash: String,
+    /// How long ago this node learnt that the block is final.
+    pub finalized_age_ms: u64,
+    /// The current epoch.
+    pub epoch: u64,
+    /// The current view.
+    pub view: u64,
+    /// The current view's leader.
+    pub leader: String,
+    /// The leader's name, when its registration is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_name: Option<String>,
+    /// Number of validators in the epoch's set.
+    pub validators: u32,
+    /// Nodes it has a connection to.
+    pub peers: u32,
+    /// Transactions waiting.
+    pub mempool_txs: u64,
+    /// Their bytes.
+    pub mempool_bytes: u64,
+    /// Whether it is behind and catching up.
+    pub syncing: bool,
+    /// The height it is catching up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_target: Option<u64>,
+    /// What `/readyz` says.
+    pub ready: bool,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The account in its keystore, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Its storage, if it has that role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageView>,
+    /// How long it has been running.
+    pub uptime_ms: u64,
+}
+
+/// A storage node's space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StorageView {
+    /// Bytes it offers.
+    pub capacity: u64,
+    /// Bytes of slots it holds.
+    pub used: u64,
+    /// Number of slots it holds.
+    pub slots: u64,
+    /// Bytes free on its disk.
+    pub disk_free: u64,
+}
+
+/// `GET /livez` and `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// Whether the answer is yes; the HTTP status says the same (200 or 503).
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A final block: `GET /v1/blocks/..`, `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockView {
+    /// Height; genesis is 0.
+    pub height: u64,
+    /// The block's hash.
+    pub hash: String,
+    /// Its parent's hash.
+    pub parent: String,
+    /// Epoch of the view in which it was first proposed.
+    pub epoch: u64,
+    /// The view in which it was first proposed.
+    pub view: u64,
+    /// Who proposed it.
+    pub proposer: String,
+    /// The proposer's clock.
+    pub time_ms: u64,
+    /// Merkle root over its transactions.
+    pub tx_root: String,
+    /// Merkle root over its receipts.
+    pub receipt_root: String,
+    /// State root after it.
+    pub state_root: String,
+    /// Hash of the validator set.
+    pub validator_set: String,
+    /// Number of transactions.
+    pub txs: u64,
+    /// Bytes of its payload.
+    pub bytes: u64,
+    /// The commit certificate that finalized it or a block above it; in the answer for one block only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateView>,
+    /// The transactions; in the answer for one block only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<Vec<TxView>>,
+}
+
+/// Who voted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateView {
+    /// The block that was voted for.
+    pub block: String,
+    /// Its height.
+    pub height: u64,
+    /// Epoch of the votes.
+    pub epoch: u64,
+    /// View of the votes.
+    pub view: u64,
+    /// The signers' node ids.
+    pub signers: Vec<String>,
+}
+
+/// A transaction: `GET /v1/txs/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TxView {
+    /// Its id.
+    pub id: String,
+    /// Whether it waits or is in a final block.
+    pub status: TxStatus,
+    /// The block's height, once final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// Its place in the block, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// Who sent it.
+    pub sender: String,
+    /// The sender's number for it.
+    pub nonce: u64,
+    /// Why the ledger refused it, for `rejected`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it asks for.
+    pub action: ActionView,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TxStatus {
+    /// In the mempool.
+    Waiting,
+    /// In a final block, and it took effect.
+    Applied,
+    /// In a final block, and the ledger refused it.
+    Rejected,
+}
+
+impl fmt::Display for TxStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+        })
+    }
+}
+
+/// What a transaction asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ActionView {
+    /// Credits move.
+    Transfer {
+        /// Receiver.
+        to: String,
+        /// Credits.
+        amount: u64,
+        /// A note for people.
+        memo: String,
+    },
+    /// A node is registered or its entry replaced.
+    RegisterNode {
+        /// The node.
+        node: String,
+        /// Its name.
+        name: String,
+        /// Its operator.
+        operator: String,
+        /// Its roles, by name.
+        roles: Vec<String>,
+        /// Bytes it offers.
+        capacity: u64,
+    },
+    /// A file's deal is opened.
+    CommitFile {
+        /// The file.
+        file: String,
+        /// Number of slots.
+        slots: u32,
+        /// Receipts that make it final.
+        min_confirmations: u32,
+        /// Receipts in this transaction.
+        receipts: u32,
+    },
+    /// Receipts that came later.
+    ConfirmSlots {
+        /// The file.
+        file: String,
+        /// Receipts in this transaction.
+        receipts: u32,
+    },
+    /// A file's deal ends.
+    DeleteFile {
+        /// The file.
+        file: String,
+    },
+}
+
+/// An account after the last final block: `GET /v1/accounts/{id|me}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// Its id.
+    pub id: String,
+    /// Its credits.
+    pub balance: u64,
+    /// Transactions it made.
+    pub nonce: u64,
+    /// The height at which this holds.
+    pub height: u64,
+}
+
+/// A registered node: `GET /v1/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Its id.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Its operator: the failure domain of placement.
+    pub operator: String,
+    /// The account that registered it.
+    pub account: String,
+    /// Its roles, by name.
+    pub roles: Vec<String>,
+    /// Bytes it offers.
+    pub capacity: u64,
+    /// Bytes of slots placed on it.
+    pub used: u64,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// How long ago the answering node last heard of it; absent: not since its own start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// A validator of the current epoch: `GET /v1/validators`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ValidatorView {
+    /// Its place in the set.
+    pub index: u32,
+    /// Its node id.
+    pub node: String,
+    /// Its name, when it is registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its voting weight.
+    pub power: u64,
+    /// Whether it leads the current view.
+    pub leader: bool,
+    /// Whether this epoch skips it as leader.
+    pub skipped: bool,
+}
+
+/// A connected node: `GET /v1/peers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerView {
+    /// Its id.
+    pub node: String,
+    /// Its name, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The address of the connection.
+    pub address: String,
+    /// Its roles, by name, when known.
+    pub roles: Vec<String>,
+    /// The height it last announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// Round-trip time of the last ping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u64>,
+}
+
+/// Whether a file is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileStatus {
+    /// On the chain with enough confirmations.
+    Final,
+    /// On the chain with too few confirmations; late ones complete it.
+    Pending,
+    /// No longer kept: deleted, or never confirmed by enough.
+    Ended,
+}
+
+impl fmt::Display for FileStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Final => "final",
+            Self::Pending => "pending",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// A file's ledger record, and what the owner's node knows besides: `GET /v1/files`, `GET /v1/files/{id}/info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileView {
+    /// Its id.
+    pub id: String,
+    /// Its name; only on the owner's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its owner.
+    pub owner: String,
+    /// Whether it is final.
+    pub status: FileStatus,
+    /// Why it is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Bytes of plaintext; only on the owner's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Bytes of ciphertext.
+    pub cipher_bytes: u64,
+    /// Slots that restore it.
+    pub data: u32,
+    /// Further slots.
+    pub parity: u32,
+    /// Bytes that are erasure-coded at once.
+    pub chunk_size: u64,
+    /// Confirmations that make it final.
+    pub min_confirmations: u32,
+    /// Confirmations it has.
+    pub confirmations: u32,
+    /// Height of the block that opened its deal.
+    pub height: u64,
+    /// Its slots, in order.
+    pub slots: Vec<SlotView>,
+}
+
+/// One slot of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SlotView {
+    /// Its place, from 0.
+    pub index: u32,
+    /// BLAKE3 hash of its bytes.
+    pub root: String,
+    /// Their number.
+    pub len: u64,
+    /// The node it is placed on.
+    pub node: String,
+    /// That node's name, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Whether the chain holds the node's receipt.
+    pub confirmed: bool,
+}
+
+/// `POST /v1/files`, once the deal is on the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PutView {
+    /// The file's id.
+    pub file_id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is final.
+    pub status: FileStatus,
+    /// Why it is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Height of the block with its deal.
+    pub height: u64,
+    /// The transaction that opened the deal.
+    pub tx: String,
+    /// Bytes of plaintext.
+    pub bytes: u64,
+    /// Bytes of ciphertext.
+    pub cipher_bytes: u64,
+    /// Slots that restore it.
+    pub data: u32,
+    /// Further slots.
+    pub parity: u32,
+    /// Confirmations it has.
+    pub confirmations: u32,
+    /// Bytes of slots that an earlier, interrupted put of the session had placed already.
+    pub resumed_bytes: u64,
+}
+
+/// `DELETE /v1/files/{id}`, once final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedView {
+    /// The file.
+    pub file_id: String,
+    /// The transaction that ended its deal.
+    pub tx: String,
+    /// Height of its block.
+    pub height: u64,
+}
+
+/// Body of `POST /v1/transfers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferRequest {
+    /// Receiver.
+    pub to: String,
+    /// Credits, more than zero.
+    pub amount: u64,
+    /// A note for people.
+    #[serde(default)]
+    pub memo: String,
+}
+
+/// `POST /v1/transfers`, once final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransferView {
+    /// The transaction.
+    pub tx: String,
+    /// Height of its block.
+    pub height: u64,
+    /// Who paid.
+    pub from: String,
+    /// Who was paid.
+    pub to: String,
+    /// Credits.
+    pub amount: u64,
+}
+
+/// `POST /v1/txs`: accepted into the mempool, not yet final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcceptedView {
+    /// The transaction's id, to ask for at `/v1/txs/{id}`.
+    pub tx: String,
+}
+
+/// Body and answer of `POST /v1/admin/links`: the nodes to have no connection with. Empty: all links are allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinksView {
+    /// Node ids.
+    pub deny: Vec<String>,
+}
+
+/// An error, as RFC 9457 problem JSON (`application/problem+json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemView {
+    /// `urn:trullo:problem:` and the kind, e.g. `not_found`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The exit code that the command line ends with.
+    pub code: u8,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What every problem's `type` begins with.
+pub const PROBLEM_PREFIX: &str = "urn:trullo:problem:";
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+//! Args: the command line as it is typed. Each noun's file has its own arguments and what they do.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, testnet, tools, verify};
+
+/// Exit codes, at the end of the long help.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done · 1 other failure · 2 usage or configuration · 3 partly done · 4 not found · 5 no node answers ·
+  6 not ready or not in time · 7 verification failed · 8 conflict · 9 nothing to do · 10 no home there ·
+  11 home in use · 12 wrong password or not allowed · 13 refused for safety · 130 interrupted
+
+Environment:
+  TRULLO_HOME, and TRULLO_<SECTION>_<KEY> for every key of config.toml; NO_COLOR.
+
+First steps:
+  trullo testnet up --dir /tmp/net
+  trullo --home /tmp/net/user-1 put photo.jpg
+  trullo --home /tmp/net/user-1 ls";
+
+/// One node program for people who share machines without trusting one another.
+#[derive(Debug, Parser)]
+#[command(name = "trullo", version, propagate_version = false, after_long_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The node's home directory
+    ///
+    /// By default $XDG_DATA_HOME/trullo, else ~/.local/share/trullo.
+    #[arg(long, global = true, env = "TRULLO_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print results as JSON
+    ///
+    /// Long commands print JSON lines with `type`: progress, item, warning, summary. A failure is the last line on stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Override a key of config.toml, e.g. api.listen=127.0.0.1:8080
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a home: configuration, node key, account
+    Init(init::Args),
+    /// Run a node
+    #[command(subcommand)]
+    Node(node::Verb),
+    /// Run a network of real processes on this machine
+    #[command(subcommand)]
+    Testnet(testnet::Verb),
+    /// Store a file
+    Put(put::Args),
+    /// Fetch a file
+    Get(get::Args),
+    /// List your files
+    Ls(files::LsArgs),
+    /// Show a file: status, slots, nodes
+    Stat(files::StatArgs),
+    /// Delete a file
+    Rm(files::RmArgs),
+    /// Ask the ledger
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
+    /// Check a proof bundle, offline
+    Verify(verify::Args),
+    /// Write the chain to files for other programs: Parquet, CSV, JSON lines, SQLite
+    Export(export::Args),
+    /// Accounts and credits
+    #[command(subcommand)]
+    Account(account::Verb),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// See the main job done on a network of real processes
+    Demo(demo::Args),
+    /// Run the consensus under a seeded scheduler of faults
+    Sim(sim::Args),
+    /// Print the completion script of a shell
+    Completions(tools::CompletionsArgs),
+    /// Print or write the manual pages
+    Man(tools::ManArgs),
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

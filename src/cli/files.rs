@@ -1,0 +1,133 @@
+//! `trullo ls`, `stat` and `rm`, and how a file is named on the command line.
+
+use anyhow::Result;
+use clap::Args;
+use reqwest::Method;
+
+use super::client::Client;
+use super::context::{Context, NOTHING_CHANGED, block_on};
+use super::errors::{CliError, Exit};
+use super::output::{facts, short, size, table};
+use crate::api::views::{DeletedView, FileView};
+
+const LS: &str = "Examples:
+  trullo ls
+  trullo ls --json | jq -r .[].id";
+
+const STAT: &str = "Examples:
+  trullo stat photo.jpg
+  trullo stat 3f9c0a41d2b7e685 --json";
+
+const RM: &str = "Examples:
+  trullo rm photo.jpg
+  trullo rm 3f9c0a41d2b7e685
+
+The ledger ends the file's deal and the storage nodes free its slots. There is no way back.";
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+#[command(after_long_help = LS)]
+pub struct LsArgs {}
+
+/// Arguments of `stat`.
+#[derive(Debug, Args)]
+#[command(after_long_help = STAT)]
+pub struct StatArgs {
+    /// The file: its id, the first digits of it, or its name
+    file: String,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Args)]
+#[command(after_long_help = RM)]
+pub struct RmArgs {
+    /// The file: its id, the first digits of it, or its name
+    file: String,
+}
+
+/// Lists the account's files.
+pub fn ls(context: &Context, _: &LsArgs) -> Result<()> {
+    let client = context.client()?;
+    let files: Vec<FileView> = block_on(NOTHING_CHANGED, client.get("/v1/files"))?;
+    context.out.result(&files, || {
+        let row = |file: &FileView| {
+            let bytes = file.bytes.map(size).unwrap_or_default();
+            let confirmed = format!("{}/{}", file.confirmations, file.slots.len());
+            let name = file.name.clone().unwrap_or_default();
+            [short(&file.id), file.status.to_string(), bytes, confirmed, file.height.to_string(), name]
+        };
+        table(["id", "status", "size", "confirmed", "height", "name"], files.iter().map(row))
+    })?;
+    Ok(())
+}
+
+/// Shows one file.
+pub fn stat(context: &Context, args: &StatArgs) -> Result<()> {
+    let client = context.client()?;
+    let file = block_on(NOTHING_CHANGED, resolve(&client, &args.file))?;
+    context.out.result(&file, || describe(&file))?;
+    Ok(())
+}
+
+/// Deletes one file.
+pub fn rm(context: &Context, args: &RmArgs) -> Result<()> {
+    let client = context.client()?;
+    let deleted: DeletedView = block_on("the deletion may still become final; see `trullo ls`", async {
+        let file = resolve(&client, &args.file).await?;
+        client.json(client.request(Method::DELETE, &format!("/v1/files/{}", file.id))).await
+    })?;
+    context.out.result(&deleted, || format!("{} deleted at height {}", deleted.file_id, deleted.height))?;
+    Ok(())
+}
+
+/// A file and its slots, for reading.
+pub fn describe(file: &FileView) -> String {
+    let status = match &file.reason {
+        Some(reason) => format!("{}: {reason}", file.status),
+        None => file.status.to_string(),
+    };
+    let lost = format!("any {} of {} slots restore it", file.data, file.data + file.parity);
+    let mut rows = vec![("id", file.id.clone())];
+    rows.extend(file.name.clone().map(|name| ("name", name)));
+    rows.push(("owner", file.owner.clone()));
+    rows.push(("status", status));
+    rows.extend(file.bytes.map(|bytes| ("size", format!("{bytes} bytes ({})", size(bytes)))));
+    rows.push(("stored", format!("{} bytes of ciphertext; {lost}", file.cipher_bytes)));
+    rows.push(("chunk size", size(file.chunk_size)));
+    rows.push(("confirmed", format!("{} of {}", file.confirmations, file.slots.len())));
+    rows.push(("height", file.height.to_string()));
+    let slots = file.slots.iter().map(|slot| {
+        let node = slot.node_name.clone().unwrap_or_else(|| short(&slot.node));
+        let confirmed = if slot.confirmed { "yes" } else { "no" };
+        [slot.index.to_string(), node, size(slot.len), confirmed.to_owned(), short(&slot.root)]
+    });
+    format!("{}\n{}", facts(rows), table(["slot", "node", "size", "confirmed", "root"], slots))
+}
+
+/// The file that a text names: its id, or an own file by name or by the first digits of the id.
+/// Errors: exit 4 without any, 8 with several.
+pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
+    if is_id(text) {
+        return client.get(&format!("/v1/files/{text}/info")).await;
+    }
+    let mut files: Vec<FileView> = client.get("/v1/files").await?;
+    files.retain(|file| is_named(file, text));
+    match files.len() {
+        1 => Ok(files.remove(0)),
+        0 => Err(CliError::new(Exit::NotFound, format!("no file {text:?}")).hint("see `trullo ls`").into()),
+        n => {
+            let ids: Vec<_> = files.iter().map(|file| short(&file.id)).collect();
+            let error = CliError::new(Exit::Conflict, format!("{n} files are named {text:?}: {}", ids.join(", ")));
+            Err(error.hint("give the id of one of them").into())
+        }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_named(file: &FileView, text: &str) -> bool {
+    let is_prefix = text.len() >= 8 && file.id.starts_with(text);
+    is_prefix || file.name.as_deref() == Some(text)
+}

@@ -1,0 +1,219 @@
+//! `trullo get`: a file back from the network.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use futures::StreamExt;
+use reqwest::{Method, header};
+use serde::Serialize;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::client::Client;
+use super::context::{Context, block_on};
+use super::errors::{CliError, Exit};
+use super::files::resolve;
+use super::output::{Progress, short, size};
+use crate::api::views::{FileStatus, FileView};
+
+const EXAMPLES: &str = "Examples:
+  trullo get photo.jpg                       # by name, into ./photo.jpg
+  trullo get 3f9c0a41d2b7e685 -o copy.jpg    # by the first digits of its id
+  trullo get docs.tar - | tar x
+  trullo get photo.jpg --range 0..1024 -o head.bin
+
+Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
+Every byte is verified by the node against the roots on the chain before it arrives here.";
+
+const KEPT: &str = "what has arrived is kept in the .part file: run the same command again to go on";
+
+/// Arguments of `get`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// The file: its id, the first digits of it, or its name
+    file: String,
+    /// Where to write it; `-` for stdout; default: its name, in this directory
+    #[arg(value_name = "OUT", conflicts_with = "output")]
+    out: Option<PathBuf>,
+    /// The same as OUT
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Only these bytes: FROM..TO, without TO; either may be left out
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_range)]
+    range: Option<Range>,
+}
+
+impl Args {
+    /// A get of a whole file to a path.
+    pub fn of(file: &str, out: &Path) -> Self {
+        Self { file: file.to_owned(), out: None, output: Some(out.to_owned()), force: false, range: None }
+    }
+}
+
+/// A range of bytes as it was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    from: u64,
+    to: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    file_id: String,
+    out: String,
+    bytes: u64,
+    resumed_bytes: u64,
+    seconds: f64,
+}
+
+fn parse_range(text: &str) -> Result<Range, String> {
+    let (from, to) = text.split_once("..").ok_or("write FROM..TO, e.g. 0..1024")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no number of bytes"));
+    let from = if from.is_empty() { 0 } else { number(from)? };
+    let to = if to.is_empty() { None } else { Some(number(to)?) };
+    if to.is_some_and(|to| to <= from) {
+        return Err("the range is empty".to_owned());
+    }
+    Ok(Range { from, to })
+}
+
+/// Fetches the file.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let client = context.client()?;
+    let started = std::time::Instant::now();
+    let (file_id, out, bytes, resumed_bytes) = block_on(KEPT, fetch(context, args, &client))?;
+    let seconds = started.elapsed().as_secs_f64();
+    context.out.say(format!("{} in {seconds:.1} s", size(bytes)));
+    let summary = Summary { file_id, out: out.clone(), bytes, resumed_bytes, seconds };
+    if out == "-" {
+        // The bytes have stdout to themselves.
+        return Ok(());
+    }
+    context.out.line("summary", &summary, || Some(out))?;
+    Ok(())
+}
+
+/// Fetches the file; gives its id, where it is, its bytes, and how many of them were there already.
+pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(String, String, u64, u64)> {
+    let file = resolve(client, &args.file).await?;
+    if file.status == FileStatus::Ended {
+        let reason = file.reason.as_deref().unwrap_or("its deal has ended");
+        return Err(CliError::new(Exit::NotFound, format!("file {} is gone: {reason}", short(&file.id))).into());
+    }
+    let others = || CliError::new(Exit::Denied, format!("file {} belongs to another account", short(&file.id)));
+    let total = file.bytes.ok_or_else(others)?;
+    let (from, to) = wanted(args.range, total)?;
+    let out = args.output.as_ref().or(args.out.as_ref()).cloned().unwrap_or_else(|| own_name(&file));
+    if out == Path::new("-") {
+        let progress = context.out.progress("fetching", Some(to - from), 0);
+        copy(client, &file, (from, to), &mut tokio::io::stdout(), &progress).await?;
+        progress.clear();
+        return Ok((file.id, "-".to_owned(), to - from, 0));
+    }
+    if out.exists() && !args.force {
+        let error = CliError::new(Exit::Conflict, format!("{} exists", out.display()));
+        return Err(error.hint("give -f to replace it, or another OUT").into());
+    }
+    // The id is in the name, so that bytes of two files never meet in one.
+    let part = match args.range {
+        None => format!("{}.{}.part", out.display(), short(&file.id)),
+        Some(_) => format!("{}.{}.{from}-{to}.part", out.display(), short(&file.id)),
+    };
+    let part = PathBuf::from(part);
+    let writing = || format!("writing {}", part.display());
+    let mut target = tokio::fs::OpenOptions::new().create(true).append(true).open(&part).await.with_context(writing)?;
+    let have = target.metadata().await.with_context(writing)?.len();
+    if have > to - from {
+        let error = CliError::new(Exit::Conflict, format!("{} has more bytes than the file", part.display()));
+        return Err(error.hint("remove it and try again").into());
+    }
+    let progress = context.out.progress("fetching", Some(to - from), have);
+    copy(client, &file, (from + have, to), &mut target, &progress).await?;
+    progress.clear();
+    target.sync_all().await.with_context(writing)?;
+    let len = target.metadata().await.with_context(writing)?.len();
+    if len != to - from {
+        let message = format!("{} has {len} bytes, {} were expected", part.display(), to - from);
+        return Err(CliError::new(Exit::Verification, message).hint("remove it and try again").into());
+    }
+    tokio::fs::rename(&part, &out).await.with_context(|| format!("renaming to {}", out.display()))?;
+    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("syncing {}", dir.display()))?;
+    Ok((file.id, out.display().to_string(), to - from, have))
+}
+
+fn wanted(range: Option<Range>, total: u64) -> Result<(u64, u64)> {
+    let Some(Range { from, to }) = range else { return Ok((0, total)) };
+    let to = to.unwrap_or(total);
+    if from > total || to > total {
+        return Err(CliError::new(Exit::Usage, format!("the file has {total} bytes, {from}..{to} is outside")).into());
+    }
+    Ok((from, to))
+}
+
+/// The file's name without any directory in it, else its id.
+fn own_name(file: &FileView) -> PathBuf {
+    let name = file.name.as_ref().and_then(|name| Path::new(name).file_name());
+    name.map_or_else(|| PathBuf::from(&file.id), PathBuf::from)
+}
+
+/// Copies the bytes of a range to the target. Errors: fewer or more bytes than asked for; what was written stays.
+async fn copy(
+    client: &Client,
+    file: &FileView,
+    (from, to): (u64, u64),
+    target: &mut (impl AsyncWrite + Unpin),
+    progress: &Progress,
+) -> Result<()> {
+    if from == to {
+        return Ok(());
+    }
+    let mut request = client.request(Method::GET, &format!("/v1/files/{}", file.id));
+    if (from, Some(to)) != (0, file.bytes) {
+        request = request.header(header::RANGE, format!("bytes={from}-{}", to - 1));
+    }
+    let response = client.send(request).await?;
+    let mut pieces = response.bytes_stream();
+    let mut left = to - from;
+    while let Some(piece) = pieces.next().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(_) => break,
+        };
+        let len = piece.len() as u64;
+        left = left.checked_sub(len).context("the node sent more bytes than were asked for")?;
+        target.write_all(&piece).await.context("writing")?;
+        progress.add(len);
+    }
+    target.flush().await.context("writing")?;
+    if left == 0 {
+        return Ok(());
+    }
+    progress.clear();
+    let message = format!("the node ended the file {} bytes too early", left);
+    Err(CliError::new(Exit::NotReady, message).hint(format!("{KEPT}; the node's log says why it ended")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open_and_may_lack_an_end() {
+        assert_eq!(parse_range("3..10"), Ok(Range { from: 3, to: Some(10) }));
+        assert_eq!(parse_range("3.."), Ok(Range { from: 3, to: None }));
+        assert_eq!(parse_range("..10"), Ok(Range { from: 0, to: Some(10) }));
+        assert!(parse_range("10..10").is_err() && parse_range("10").is_err() && parse_range("a..b").is_err());
+    }
+
+    #[test]
+    fn a_range_outside_of_the_file_is_refused() {
+        let range = |from, to| wanted(Some(Range { from, to }), 100).ok();
+        assert_eq!(range(10, None), Some((10, 100)));
+        assert_eq!((range(101, None), range(0, Some(101))), (None, None));
+        assert_eq!(wanted(None, 0).ok(), Some((0, 0)));
+    }
+}

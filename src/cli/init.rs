@@ -1,0 +1,144 @@
+//! `trullo init`: a new home.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::context::{self, Context};
+use super::errors::{CliError, Exit};
+use super::identity::Identity;
+use super::output::facts;
+use crate::config::{Config, ConfigError, Layers, genesis, template};
+use crate::crypto::keys::KdfParams;
+use crate::ledger::Genesis;
+use crate::ledger::genesis::{GENESIS_VERSION, Timing};
+use crate::node::home::{Home, NewHome};
+use crate::types::{Amount, ByteCount, Millis, Role, Roles};
+
+const EXAMPLES: &str = "Examples:
+  trullo --home ~/net init --name alice --genesis genesis.json --bootstrap /ip4/192.0.2.1/tcp/7000/p2p/12D3KooW...
+  trullo --home /tmp/solo init --name solo --password-file pw     # a network of one node of its own
+
+Without --genesis a new network is made, whose only validator and storage node is this one.
+The account's password is asked for, or read from --password-file (`-`: stdin, /dev/fd/N: a descriptor).
+A home that exists is never overwritten (exit 8).";
+
+/// Credits of the first account of a new network.
+const FIRST_BALANCE: u64 = 1_000_000_000;
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Name of the node, for people
+    #[arg(long, default_value = "node")]
+    name: String,
+    /// What it does: validator, storage, worker, relay, user
+    ///
+    /// Default: user; in a network of its own: validator,storage,user.
+    #[arg(long = "role", value_delimiter = ',')]
+    roles: Vec<Role>,
+    /// Genesis file of the network to join
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+    /// Address of a node to find the network by; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    bootstrap: Vec<String>,
+    /// File with the new account's password; `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    home: String,
+    node: String,
+    account: String,
+    chain: String,
+}
+
+/// Makes the home.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    if Home::open(&context.home).is_ok() {
+        let message = format!("{} is the home of a node already", context.home.display());
+        return Err(CliError::new(Exit::Conflict, message).hint("choose another --home, or remove it first").into());
+    }
+    let joined = args.genesis.as_ref().map(|path| -> Result<Genesis> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        genesis::read(&text).map_err(|error| CliError::new(Exit::Usage, error.to_string()).into())
+    });
+    let joined = joined.transpose()?;
+    let alone = [Role::Validator, Role::Storage, Role::User];
+    let roles = match (args.roles.as_slice(), &joined) {
+        ([], Some(_)) => &[Role::User],
+        ([], None) => alone.as_slice(),
+        (roles, _) => roles,
+    };
+    let text = config_text(args, roles);
+    let config = check(context, &text)?;
+    let password = context::password(args.password_file.as_deref(), "password of the new account", true)?;
+    let mut identity = Identity::new(&args.name, Roles::of(roles), &password, KdfParams::STANDARD)?;
+    identity.operator = config.node.operator;
+    identity.capacity = if config.node.roles.has(Role::Storage) { config.storage.capacity } else { ByteCount::ZERO };
+    let genesis = joined.unwrap_or_else(|| own_network(&identity));
+    genesis.check().map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let new = NewHome {
+        config: &text,
+        genesis: &genesis::write(&genesis),
+        chain: genesis.chain_id(),
+        node_seed: identity.node_seed.clone(),
+        keystore: &identity.keystore,
+        password: None,
+    };
+    Home::create(&context.home, &new)?;
+    let made = Made {
+        home: context.home.display().to_string(),
+        node: identity.node().to_string(),
+        account: identity.account().to_string(),
+        chain: genesis.chain_id().to_string(),
+    };
+    context.out.result(&made, || {
+        facts([
+            ("home", made.home.clone()),
+            ("node", made.node.clone()),
+            ("account", made.account.clone()),
+            ("chain", made.chain.clone()),
+        ])
+    })?;
+    context.out.say(format!("next: trullo --home {} node run", made.home));
+    Ok(())
+}
+
+fn config_text(args: &Args, roles: &[Role]) -> String {
+    let mut values = vec![("node.name", toml::Value::from(args.name.clone())), ("node.roles", template::list(roles))];
+    if !args.bootstrap.is_empty() {
+        values.push(("net.bootstrap", template::list(&args.bootstrap)));
+    }
+    template::write(&values)
+}
+
+/// Checks the new file with what the command line sets; a key set there must stand in the file to last.
+fn check(context: &Context, text: &str) -> Result<Config, ConfigError> {
+    let layers = Layers::defaults()?.file(&context.home.join("config.toml"), text)?;
+    Config::load(&layers.flags(context.sets.iter().map(String::as_str))?)
+}
+
+/// A network whose only node is this one.
+fn own_network(identity: &Identity) -> Genesis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let timing =
+        Timing { idle_interval: Millis::new(2_000), view_floor: Millis::new(200), view_cap: Millis::new(16_000) };
+    Genesis {
+        version: GENESIS_VERSION,
+        name: identity.name.clone(),
+        time: Millis::new(u64::try_from(now).unwrap_or(u64::MAX)),
+        epoch_blocks: 1_000,
+        pending_blocks: 10_000,
+        timing,
+        accounts: vec![identity.genesis_account(Amount::new(FIRST_BALANCE))],
+        nodes: vec![identity.genesis_node()],
+        validators: identity.genesis_validator().into_iter().collect(),
+    }
+}

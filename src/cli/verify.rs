@@ -1,0 +1,84 @@
+//! `trullo verify`: a proof bundle against a genesis file, without any network.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::context::Context;
+use super::errors::{CliError, Exit};
+use super::output::facts;
+use crate::api::bundle;
+use crate::config::genesis;
+use crate::types::limits;
+
+const EXAMPLES: &str = "Examples:
+  trullo verify bundle.json --genesis genesis.json
+  trullo ledger file photo.jpg --proof | trullo verify - --genesis genesis.json
+  trullo verify bundle.json --genesis genesis.json --json
+
+Needs no node and no network: only the genesis file, which you must have from a source that you trust.
+Exit 0: everything the bundle says is proven. Exit 7: it is not.";
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// The bundle, or `-` for stdin
+    bundle: PathBuf,
+    /// The network's genesis file; default: the one in --home
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+}
+
+/// Verifies the bundle.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let genesis = match &args.genesis {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
+        None => context.open_home()?.read_genesis()?,
+    };
+    let genesis = genesis::read(&genesis).map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let wrong = |reason: String| {
+        let message = format!("{} is not proven: {reason}", args.bundle.display());
+        CliError::new(Exit::Verification, message)
+            .hint("get the bundle again, and the genesis file of the same network")
+    };
+    let bytes = read(&args.bundle)?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("not a bundle: not text".to_owned()))?;
+    let verified = bundle::verify(&text, &genesis).map_err(|error| wrong(error.to_string()))?;
+    let value = json!({
+        "verified": true,
+        "chain": genesis.chain_id().to_string(),
+        "height": verified.height,
+        "subject": verified.subject,
+        "record": verified.record,
+        "signers": verified.signers,
+    });
+    context.out.result(&value, || {
+        facts([
+            ("proven", verified.subject.clone()),
+            ("chain", genesis.chain_id().to_string()),
+            ("as of height", verified.height.to_string()),
+            ("signed by", format!("{} validators", verified.signers)),
+        ]) + &format!("{:#}\n", verified.record)
+    })?;
+    Ok(())
+}
+
+/// The bytes of a file or stdin, of which there may be so many and no more.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?)
+    };
+    // A bundle's bytes stand in its text as hexadecimal digits, beside some lines for people.
+    let max = 2 * limits::BUNDLE_BYTES_MAX as u64 + (1 << 20);
+    let mut bytes = Vec::new();
+    source.take(max + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+    if bytes.len() as u64 > max {
+        return Err(CliError::new(Exit::Verification, format!("{} is too long for a bundle", path.display())).into());
+    }
+    Ok(bytes)
+}

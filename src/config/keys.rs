@@ -1,0 +1,179 @@
+//! Keys: every setting, in one list: its name, its kind, its default, what it means.
+//!
+//! The configuration file's template, `config show`, the environment and the suggestions for misspelt names all come
+//! from here. A key without a default is decided by the operator or by the network.
+
+/// How a setting's text becomes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// Texts; in the environment and in `--set` separated by commas.
+    List,
+    /// A whole number.
+    Number,
+    /// Yes or no.
+    Flag,
+    /// A number of bytes, or text with a unit such as `10 GiB`.
+    Size,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Section and name, with a dot between.
+    pub name: &'static str,
+    /// How its text becomes a value.
+    pub kind: Kind,
+    /// Its value as it would stand in the file; `None` where there is none.
+    pub default: Option<&'static str>,
+    /// What it means, with its unit.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: Option<&'static str>, help: &'static str) -> Key {
+    Key { name, kind, default, help }
+}
+
+/// Every setting, by section.
+pub const KEYS: &[Key] = &[
+    key("node.name", Kind::Text, None, "Name of this node, for people: 1 to 64 bytes"),
+    key("node.roles", Kind::List, None, "What it does: validator, storage, worker, relay, user"),
+    key(
+        "node.operator",
+        Kind::Text,
+        None,
+        "Who runs it; a file never has two slots with one operator. Default: its name",
+    ),
+    key("net.listen", Kind::List, Some(r#"["/ip4/0.0.0.0/tcp/0"]"#), "Multiaddresses to listen on"),
+    key("net.bootstrap", Kind::List, Some("[]"), "Multiaddresses of nodes to find the network by"),
+    key("net.connections_max", Kind::Number, Some("256"), "Connections at the same time"),
+    key("net.memory_max", Kind::Size, Some(r#""512 MiB""#), "Process memory above which new connections are refused"),
+    key(
+        "api.listen",
+        Kind::Text,
+        Some(r#""127.0.0.1:0""#),
+        "Address of the HTTP API; port 0 takes a free one, written to api.addr",
+    ),
+    key(
+        "consensus.view_floor_ms",
+        Kind::Number,
+        None,
+        "Shortest time given to a view, milliseconds. Default: the network's",
+    ),
+    key(
+        "consensus.view_cap_ms",
+        Kind::Number,
+        None,
+        "Longest time given to a view, milliseconds. Default: the network's",
+    ),
+    key(
+        "consensus.idle_interval_ms",
+        Kind::Number,
+        None,
+        "Pause before an empty block, milliseconds. Default: the network's",
+    ),
+    key("storage.capacity", Kind::Size, Some(r#""10 GiB""#), "Bytes of slots this node offers to hold"),
+    key("storage.reserve", Kind::Size, Some(r#""1 GiB""#), "Free bytes on the disk below which nothing is accepted"),
+    key(
+        "files.data",
+        Kind::Number,
+        None,
+        "Slots that restore a file; set with files.parity. Default: by the number of storage nodes, 4 of 6",
+    ),
+    key(
+        "files.parity",
+        Kind::Number,
+        None,
+        "Further slots: so many nodes may be lost. Default: by the number of storage nodes, 2 of 6",
+    ),
+    key(
+        "files.chunk_size",
+        Kind::Size,
+        None,
+        "Bytes that are erasure-coded at once: 256 KiB to 16 MiB. Default: 256 KiB for each data slot",
+    ),
+    key(
+        "files.min_confirmations",
+        Kind::Number,
+        None,
+        "Confirmations that make a file final. Default: all slots but half of the parity",
+    ),
+    key(
+        "files.allow_pending",
+        Kind::Flag,
+        Some("true"),
+        "Whether a file with too few confirmations is kept as pending or given up",
+    ),
+    key(
+        "files.timeout_ms",
+        Kind::Number,
+        Some("30000"),
+        "How long to wait for a storage node that does not answer, milliseconds",
+    ),
+    key(
+        "log.level",
+        Kind::Text,
+        Some(r#""info""#),
+        "error, warn, info, debug, trace, or a filter such as trullo::net=debug",
+    ),
+    key("log.format", Kind::Text, Some(r#""text""#), "text or json"),
+    key(
+        "account.password_file",
+        Kind::Text,
+        None,
+        "File with the keystore's password, for a node that starts alone; must be 0600",
+    ),
+];
+
+/// The setting of a name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The environment variable of a setting.
+pub fn variable(key: &Key) -> String {
+    format!("TRULLO_{}", key.name.replace('.', "_").to_uppercase())
+}
+
+/// The name among `known` that is nearest to a misspelt one, if any is near.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let ranked = known.map(|candidate| (distance(name, candidate), candidate));
+    ranked.filter(|(cost, candidate)| *cost * 2 <= candidate.len().max(2)).min().map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance over characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognized_and_nonsense_is_not() {
+        let names = || KEYS.iter().map(|key| key.name);
+        assert_eq!(nearest("api.listn", names()), Some("api.listen"));
+        assert_eq!(nearest("storage.capasity", names()), Some("storage.capacity"));
+        assert_eq!(nearest("zzzzzzzzzzzz", names()), None);
+    }
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        let names: std::collections::BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+        let variables: std::collections::BTreeSet<_> = KEYS.iter().map(variable).collect();
+        assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
+    }
+}

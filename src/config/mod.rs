@@ -1,0 +1,323 @@
+//! Config: what the operator decides, from four layers: flags, `TRULLO_*`, `config.toml`, defaults.
+//!
+//! `layers` lays them over one another and remembers where each value came from; `RawConfig` is the result as written;
+//! `Config::check` is the only way on. Unknown keys are errors.
+//! Beside them the JSON forms of two files of a home: the genesis and the keystore.
+//! Not here: what the whole network agrees on (`ledger::genesis`), where the files lie (`node::home`).
+
+pub mod genesis;
+pub mod keys;
+pub mod keystore;
+pub mod layers;
+pub mod raw;
+pub mod template;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use layers::{Layers, Origin};
+pub use raw::RawConfig;
+
+use crate::types::{ByteCount, Millis, Role, Roles, limits};
+
+/// Why a configuration is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A key that no version knows.
+    #[error("{origin} has the unknown key {key}{}", suggestion(.nearest))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// A known key that looks like it.
+        nearest: Option<&'static str>,
+    },
+    /// A value that its key does not take.
+    #[error("{key} from {origin}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Where the value stands.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key that has no default and no value.
+    #[error("{key} is not set and has no default")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// The file is not TOML, or a value has the wrong shape.
+    #[error("{origin}: {reason}")]
+    Malformed {
+        /// Where.
+        origin: Origin,
+        /// What the parser says.
+        reason: String,
+    },
+}
+
+fn suggestion(nearest: &Option<&'static str>) -> String {
+    nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+/// The configuration of a node, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who it is.
+    pub node: Node,
+    /// How it talks to others.
+    pub net: Net,
+    /// Where it answers HTTP.
+    pub api: SocketAddr,
+    /// Its timers.
+    pub consensus: Consensus,
+    /// What it stores for others.
+    pub storage: Storage,
+    /// How it stores files of its own.
+    pub files: Files,
+    /// What it logs.
+    pub log: Log,
+    /// Where the keystore's password is, if in a file. Relative to the home.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Who the node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub roles: Roles,
+    /// Who runs it.
+    pub operator: String,
+}
+
+/// How the node talks to others. Multiaddresses are for `net` to parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// Addresses to listen on.
+    pub listen: Vec<String>,
+    /// Addresses to find the network by.
+    pub bootstrap: Vec<String>,
+    /// Connections at the same time.
+    pub connections_max: u32,
+    /// Process memory above which new connections are refused.
+    pub memory_max: ByteCount,
+}
+
+/// Timers of consensus, where they differ from the network's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consensus {
+    /// Shortest view.
+    pub view_floor: Option<Millis>,
+    /// Longest view.
+    pub view_cap: Option<Millis>,
+    /// Pause before an empty block.
+    pub idle_interval: Option<Millis>,
+}
+
+/// What the node stores for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Bytes of slots it offers to hold.
+    pub capacity: ByteCount,
+    /// Free bytes on the disk below which nothing is accepted.
+    pub reserve: ByteCount,
+}
+
+/// How the node stores its own files. What is not set follows from the number of storage nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Slots that restore a file, and further slots.
+    pub shards: Option<(u8, u8)>,
+    /// Bytes that are erasure-coded at once.
+    pub chunk_bytes: Option<u32>,
+    /// Confirmations that make a file final.
+    pub min_confirmations: Option<u8>,
+    /// Whether a file with fewer is kept as pending.
+    pub allow_pending: bool,
+    /// How long to wait for a storage node that does not answer.
+    pub timeout: Millis,
+}
+
+/// What the node logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Filter, as `tracing` reads it.
+    pub level: String,
+    /// Whether each line is a JSON object.
+    pub json: bool,
+}
+
+impl Config {
+    /// Lays the layers over one another and checks the result. Errors: each of `ConfigError`.
+    pub fn load(layers: &Layers) -> Result<Self, ConfigError> {
+        Self::check(layers, &layers.merge()?)
+    }
+
+    /// Checks every value against its bounds; `layers` says whose fault a wrong one is.
+    /// Errors: `Value`.
+    pub fn check(layers: &Layers, raw: &RawConfig) -> Result<Self, ConfigError> {
+        let check = Check { layers };
+        Ok(Self {
+            node: check.node(&raw.node)?,
+            net: check.net(&raw.net)?,
+            api: check.parse("api.listen", &raw.api.listen, "is no address such as 127.0.0.1:0")?,
+            consensus: check.consensus(&raw.consensus)?,
+            storage: Storage {
+                capacity: ByteCount::new(check.size("storage.capacity", &raw.storage.capacity)?),
+                reserve: ByteCount::new(check.size("storage.reserve", &raw.storage.reserve)?),
+            },
+            files: check.files(&raw.files)?,
+            log: check.log(&raw.log)?,
+            password_file: raw.account.password_file.as_ref().map(PathBuf::from),
+        })
+    }
+}
+
+/// The checks of each section, with the origins for their errors.
+struct Check<'a> {
+    layers: &'a Layers,
+}
+
+impl Check<'_> {
+    fn wrong<T>(&self, key: &'static str, reason: impl Into<String>) -> Result<T, ConfigError> {
+        Err(ConfigError::Value { key, origin: self.layers.origin(key), reason: reason.into() })
+    }
+
+    fn parse<T: FromStr>(&self, key: &'static str, text: &str, reason: &str) -> Result<T, ConfigError> {
+        text.parse().or_else(|_| self.wrong(key, format!("{text:?} {reason}")))
+    }
+
+    fn size(&self, key: &'static str, size: &raw::Size) -> Result<u64, ConfigError> {
+        size.bytes().map_or_else(|| self.wrong(key, "no size; write a number of bytes or \"10 GiB\""), Ok)
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(
+        &self,
+        key: &'static str,
+        value: T,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Result<T, ConfigError> {
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        self.wrong(key, format!("{value} is not within {} to {}", range.start(), range.end()))
+    }
+
+    fn label(&self, key: &'static str, text: &str) -> Result<String, ConfigError> {
+        if !(1..=limits::NAME_BYTES_MAX).contains(&text.len()) {
+            let reason = format!("a name has 1 to {} bytes, this has {}", limits::NAME_BYTES_MAX, text.len());
+            return self.wrong(key, reason);
+        }
+        if text.chars().any(char::is_control) {
+            return self.wrong(key, "a name has no control characters");
+        }
+        Ok(text.to_owned())
+    }
+
+    fn node(&self, raw: &raw::RawNode) -> Result<Node, ConfigError> {
+        let name = self.label("node.name", &raw.name)?;
+        let roles: Result<Vec<Role>, _> = raw.roles.iter().map(|text| text.parse::<Role>()).collect();
+        let roles = roles.or_else(|error| self.wrong("node.roles", error.to_string()))?;
+        if roles.is_empty() {
+            return self.wrong("node.roles", "at least one role is needed");
+        }
+        let operator = match &raw.operator {
+            Some(text) => self.label("node.operator", text)?,
+            None => name.clone(),
+        };
+        Ok(Node { name, roles: Roles::of(&roles), operator })
+    }
+
+    fn net(&self, raw: &raw::RawNet) -> Result<Net, ConfigError> {
+        for (key, addresses) in [("net.listen", &raw.listen), ("net.bootstrap", &raw.bootstrap)] {
+            if let Some(wrong) = addresses.iter().find(|address| !address.starts_with('/')) {
+                return self.wrong(key, format!("{wrong:?} is no multiaddress such as /ip4/127.0.0.1/tcp/4001"));
+            }
+        }
+        if raw.listen.is_empty() || raw.listen.len() > limits::NODE_ADDRESSES_MAX {
+            return self.wrong("net.listen", format!("1 to {} addresses are needed", limits::NODE_ADDRESSES_MAX));
+        }
+        Ok(Net {
+            listen: raw.listen.clone(),
+            bootstrap: raw.bootstrap.clone(),
+            connections_max: narrow(self.within("net.connections_max", raw.connections_max, 8..=65_536)?),
+            memory_max: ByteCount::new(self.size("net.memory_max", &raw.memory_max)?),
+        })
+    }
+
+    fn consensus(&self, raw: &raw::RawConsensus) -> Result<Consensus, ConfigError> {
+        const DAY: u64 = 86_400_000;
+        let within = |key, value: Option<u64>, min| {
+            value.map(|value| self.within(key, value, min..=DAY).map(Millis::new)).transpose()
+        };
+        let floor = raw.view_floor_ms.unwrap_or(1);
+        Ok(Consensus {
+            view_floor: within("consensus.view_floor_ms", raw.view_floor_ms, 1)?,
+            view_cap: within("consensus.view_cap_ms", raw.view_cap_ms, floor)?,
+            idle_interval: within("consensus.idle_interval_ms", raw.idle_interval_ms, 0)?,
+        })
+    }
+
+    fn files(&self, raw: &raw::RawFiles) -> Result<Files, ConfigError> {
+        let shards = self.shards(raw)?;
+        let chunk = match &raw.chunk_size {
+            Some(size) => Some(self.chunk(self.size("files.chunk_size", size)?)?),
+            None => None,
+        };
+        let (least, most) = shards.map_or((1, limits::SLOTS_MAX as u64), |(data, parity)| (data, data + parity));
+        // Fewer than `data` slots restore nothing, so fewer confirmations promise nothing.
+        let min = raw.min_confirmations.map(|min| self.within("files.min_confirmations", min, least..=most));
+        Ok(Files {
+            shards: shards.map(|(data, parity)| (narrow(data), narrow(parity))),
+            chunk_bytes: chunk,
+            min_confirmations: min.transpose()?.map(narrow),
+            allow_pending: raw.allow_pending,
+            timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
+        })
+    }
+
+    fn shards(&self, raw: &raw::RawFiles) -> Result<Option<(u64, u64)>, ConfigError> {
+        const MAX: u64 = limits::SLOTS_MAX as u64;
+        match (raw.data, raw.parity) {
+            (None, None) => Ok(None),
+            (Some(data), Some(parity)) => {
+                let data = self.within("files.data", data, 1..=MAX)?;
+                Ok(Some((data, self.within("files.parity", parity, 0..=MAX - data)?)))
+            }
+            (Some(_), None) => self.wrong("files.data", "files.parity has to be set with it"),
+            (None, Some(_)) => self.wrong("files.parity", "files.data has to be set with it"),
+        }
+    }
+
+    fn chunk(&self, bytes: u64) -> Result<u32, ConfigError> {
+        let allowed = u64::from(limits::CHUNK_BYTES_MIN)..=u64::from(limits::CHUNK_BYTES_MAX);
+        self.within("files.chunk_size", bytes, allowed).map(narrow)
+    }
+
+    fn log(&self, raw: &raw::RawLog) -> Result<Log, ConfigError> {
+        let json = match raw.format.as_str() {
+            "text" => false,
+            "json" => true,
+            other => return self.wrong("log.format", format!("{other:?} is neither text nor json")),
+        };
+        Ok(Log { level: raw.level.clone(), json })
+    }
+}
+
+/// A number whose range was checked against the type it is kept in.
+fn narrow<T: TryFrom<u64>>(value: u64) -> T
+where
+    T::Error: std::fmt::Debug,
+{
+    T::try_from(value).expect("the range was checked")
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

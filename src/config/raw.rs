@@ -1,0 +1,127 @@
+//! Raw: the configuration as it is written, before anything is checked.
+//!
+//! One struct for each section of the file; unknown keys are errors. What is checked goes on as `Config`.
+
+use serde::Deserialize;
+
+/// The whole file, after defaults, environment and flags were laid over it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// `[node]`
+    pub node: RawNode,
+    /// `[net]`
+    pub net: RawNet,
+    /// `[api]`
+    pub api: RawApi,
+    /// `[consensus]`
+    #[serde(default)]
+    pub consensus: RawConsensus,
+    /// `[storage]`
+    pub storage: RawStorage,
+    /// `[files]`
+    pub files: RawFiles,
+    /// `[log]`
+    pub log: RawLog,
+    /// `[account]`
+    #[serde(default)]
+    pub account: RawAccount,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawNode {
+    pub name: String,
+    pub roles: Vec<String>,
+    pub operator: Option<String>,
+}
+
+/// `[net]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawNet {
+    pub listen: Vec<String>,
+    pub bootstrap: Vec<String>,
+    pub connections_max: u64,
+    pub memory_max: Size,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawApi {
+    pub listen: String,
+}
+
+/// `[consensus]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawConsensus {
+    pub view_floor_ms: Option<u64>,
+    pub view_cap_ms: Option<u64>,
+    pub idle_interval_ms: Option<u64>,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawStorage {
+    pub capacity: Size,
+    pub reserve: Size,
+}
+
+/// `[files]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawFiles {
+    pub data: Option<u64>,
+    pub parity: Option<u64>,
+    pub chunk_size: Option<Size>,
+    pub min_confirmations: Option<u64>,
+    pub allow_pending: bool,
+    pub timeout_ms: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawLog {
+    pub level: String,
+    pub format: String,
+}
+
+/// `[account]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawAccount {
+    pub password_file: Option<String>,
+}
+
+/// Bytes: a number, or text with a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Size {
+    /// `1048576`
+    Bytes(u64),
+    /// `"1 MiB"`
+    Text(String),
+}
+
+impl Size {
+    /// The number of bytes, or nothing when the text is no size.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Bytes(raw) => Some(*raw),
+            Self::Text(text) => text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64()),
+        }
+    }
+}

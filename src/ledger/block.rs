@@ -1,0 +1,296 @@
+//! Blocks: transactions in their order, then what falls due.
+//!
+//! An `Executor` goes through a block step by step: `begin` takes the proposer's reveal, `push` one transaction, `finish`
+//! the deadlines and the end of the epoch. A leader pushes what its mempool has and leaves out what is not next; a voter
+//! calls `execute_block`, which treats that as a fault of the block. Both come to the same effects for the same list.
+
+use std::collections::BTreeSet;
+
+use super::apply::{admit, apply, needs};
+use super::effects::{Changes, Effects, Event, Outcome, Receipt};
+use super::key::Key;
+use super::record::{Due, NodeEntry, Params, Record, SkipList, Tip};
+use super::reject::NotNext;
+use super::state::State;
+use super::{beacon, deal};
+use crate::crypto::merkle::{self, Leaf};
+use crate::types::{Epoch, Height, NodeId, Round, limits};
+use crate::wire::{VerifiedTx, encode};
+
+/// Where records come from: the finalized state, or an overlay of unfinalized blocks over it.
+pub trait Reads {
+    /// Why this node could not read. Never part of consensus: the caller stops.
+    type Error;
+    /// The record of a key, or nothing if there is none.
+    fn read(&self, key: &Key) -> Result<Option<Record>, Self::Error>;
+}
+
+/// What the rules know of the block around a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockContext {
+    /// The block's height.
+    pub height: Height,
+    /// The view in which it was first proposed.
+    pub round: Round,
+    /// Who proposed it.
+    pub proposer: NodeId,
+    /// The next preimage of the proposer's hash chain.
+    pub reveal: [u8; 32],
+    /// Leaders to skip in the next epoch: given with the last block of an epoch, and only with it.
+    pub next_skip: Option<SkipList>,
+}
+
+/// What is wrong with a block. No honest validator votes for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It does not follow the state it is executed on.
+    #[error("height {have}, the state is before height {need}")]
+    Height {
+        /// The block's.
+        have: Height,
+        /// The next after the state.
+        need: Height,
+    },
+    /// Its epoch is not that of its height.
+    #[error("epoch {have}, its height is in epoch {need}")]
+    Epoch {
+        /// The block's.
+        have: Epoch,
+        /// The height's.
+        need: Epoch,
+    },
+    /// The proposer is not registered.
+    #[error("proposer {0} is not registered")]
+    Proposer(NodeId),
+    /// The reveal does not fit the proposer's hash chain.
+    #[error("the reveal does not hash to the head that {0} registered")]
+    Reveal(NodeId),
+    /// A skip list where none belongs, none where one does, or one that fits neither epoch nor set.
+    #[error(
+        "the last block of an epoch, and no other, brings the next epoch's skip list, ascending and within the set"
+    )]
+    SkipList,
+    /// A transaction that is not its sender's next.
+    #[error("transaction {index}: {reason}")]
+    NotNext {
+        /// Its place in the block.
+        index: usize,
+        /// Why.
+        reason: NotNext,
+    },
+}
+
+/// Why a block was not executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError<E> {
+    /// The block is invalid, on every node.
+    #[error(transparent)]
+    Invalid(#[from] Fault),
+    /// This node could not read its state.
+    #[error("the state could not be read")]
+    Local(#[source] E),
+}
+
+/// All that a block does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockEffects {
+    /// The block's height.
+    pub height: Height,
+    /// The changed records; to be written, and handed to `tree::update`.
+    pub changes: Changes,
+    /// One for each transaction, in order.
+    pub receipts: Vec<Receipt>,
+    /// What happened at the end of the block, outside of any transaction.
+    pub events: Vec<Event>,
+    /// Root over the transactions, for the header.
+    pub tx_root: [u8; 32],
+    /// Root over the receipts, for the header.
+    pub receipt_root: [u8; 32],
+}
+
+/// Executes a whole block. Errors: `Invalid` for each `Fault`, `Local`.
+pub fn execute_block<R: Reads>(
+    reads: &R,
+    at: BlockContext,
+    txs: &[VerifiedTx],
+) -> Result<BlockEffects, ExecuteError<R::Error>> {
+    let mut executor = Executor::begin(reads, at)?;
+    for (index, tx) in txs.iter().enumerate() {
+        let pushed = executor.push(tx).map_err(ExecuteError::Local)?;
+        pushed.map_err(|reason| Fault::NotNext { index, reason })?;
+    }
+    executor.finish().map_err(ExecuteError::Local)
+}
+
+/// A block in the making. Later transactions see the effects of earlier ones.
+pub struct Executor<'a, R> {
+    reads: &'a R,
+    at: BlockContext,
+    state: State,
+    changed: BTreeSet<Key>,
+    leaves: Vec<Leaf>,
+    receipts: Vec<Receipt>,
+}
+
+impl<'a, R: Reads> Executor<'a, R> {
+    /// Starts a block on the state of its parent and takes the proposer's reveal.
+    /// Errors: `Height`, `Epoch`, `Proposer`, `Reveal`, `SkipList`; `Local`.
+    pub fn begin(reads: &'a R, at: BlockContext) -> Result<Self, ExecuteError<R::Error>> {
+        let (state, changed) = (State::new(), BTreeSet::new());
+        let mut this = Self { reads, at, state, changed, leaves: Vec::new(), receipts: Vec::new() };
+        let first = vec![Key::Params, Key::Tip, Key::Validators, Key::Node(this.at.proposer)];
+        this.load(first).map_err(ExecuteError::Local)?;
+        this.check_place()?;
+        let effects = this.take_reveal()?;
+        this.take(effects);
+        Ok(this)
+    }
+    fn params(&self) -> Params {
+        *self.state.params().expect("the genesis wrote the parameters")
+    }
+    fn tip(&self) -> Tip {
+        *self.state.tip().expect("the genesis wrote the tip")
+    }
+    fn check_place(&self) -> Result<(), Fault> {
+        let (at, params) = (&self.at, self.params());
+        match self.tip().height.next() {
+            Some(need) if at.height == need => {}
+            need => return Err(Fault::Height { have: at.height, need: need.unwrap_or_default() }),
+        }
+        let (have, need) = (at.round.epoch, params.epoch_of(at.height));
+        if have != need {
+            return Err(Fault::Epoch { have, need });
+        }
+        let validators = self.state.validators().map_or(0, Vec::len);
+        let fits = match (&at.next_skip, params.ends_epoch(at.height)) {
+            (None, false) => true,
+            (Some(list), true) => {
+                let ascending = list.indices.is_sorted_by(|a, b| a < b);
+                let within = list.indices.last().is_none_or(|last| usize::from(*last) < validators);
+                Some(list.epoch) == need.next() && ascending && within
+            }
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(Fault::SkipList) }
+    }
+    fn take_reveal(&self) -> Result<Effects, Fault> {
+        let (proposer, reveal) = (self.at.proposer, &self.at.reveal);
+        let entry = self.state.node(&proposer).ok_or(Fault::Proposer(proposer))?;
+        let chain = beacon::revealed(&entry.beacon, self.at.round.epoch, reveal).ok_or(Fault::Reveal(proposer))?;
+        let tip = Tip { height: self.at.height, beacon: beacon::mix(&self.tip().beacon, reveal), ..self.tip() };
+        let mut effects = Effects::default();
+        effects.put(Key::Node(proposer), Record::Node(Box::new(NodeEntry { beacon: chain, ..entry.clone() })));
+        effects.put(Key::Tip, Record::Tip(tip));
+        Ok(effects)
+    }
+    /// Executes the next transaction. One that is not its sender's next leaves no trace.
+    /// Errors: the outer one is this node's, the inner one the transaction's.
+    pub fn push(&mut self, tx: &VerifiedTx) -> Result<Result<&Receipt, NotNext>, R::Error> {
+        loop {
+            let missing = needs(&self.state, &self.at, tx);
+            if missing.is_empty() {
+                break;
+            }
+            self.load(missing)?;
+        }
+        match admit(&self.state, tx) {
+            Ok(used_nonce) => self.take(used_nonce),
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (outcome, events) = match apply(&self.state, &self.at, tx) {
+            Ok(effects) => (Outcome::Applied, self.take(effects)),
+            Err(reject) => (Outcome::Rejected(reject), Vec::new()),
+        };
+        let index = u32::try_from(self.receipts.len()).unwrap_or(u32::MAX);
+        self.leaves.push(Leaf::of(tx.encoded()));
+        let receipt = Receipt { tx: tx.id(), index, outcome, events };
+        Ok(Ok(&*self.receipts.push_mut(receipt)))
+    }
+    /// Works off what is due, ends the epoch if this is its last block, and adds everything up.
+    /// Errors: this node's own.
+    pub fn finish(mut self) -> Result<BlockEffects, R::Error> {
+        let events = self.work_off_due()?;
+        if let Some(list) = self.at.next_skip.take() {
+            let mut effects = Effects::default();
+            effects.put(Key::SkipList, Record::SkipList(list));
+            self.take(effects);
+        }
+        let state = &self.state;
+        let changes = self.changed.into_iter().map(|key| {
+            let record = state.record(&key).cloned();
+            (key, record)
+        });
+        let receipt_leaves: Vec<_> = self.receipts.iter().map(|receipt| Leaf::of(&encode(receipt))).collect();
+        Ok(BlockEffects {
+            height: self.at.height,
+            changes: changes.collect(),
+            tx_root: merkle::root(&self.leaves),
+            receipt_root: merkle::root(&receipt_leaves),
+            receipts: self.receipts,
+            events,
+        })
+    }
+    /// Works off deadlines up to this height, oldest first, at most `DUE_PER_BLOCK_MAX`; the rest waits in its place.
+    fn work_off_due(&mut self) -> Result<Vec<Event>, R::Error> {
+        let mut events = Vec::new();
+        let (mut height, mut index) = self.tip().due;
+        for _ in 0..limits::DUE_PER_BLOCK_MAX {
+            if height > self.at.height {
+                break;
+            }
+            let count_key = Key::DueCount(height);
+            self.load(vec![count_key.clone()])?;
+            let count = match self.state.record(&count_key) {
+                Some(Record::DueCount(count)) => *count,
+                _ => 0,
+            };
+            let mut done = Effects::default();
+            if index < count {
+                let key = Key::Due(height, index);
+                self.load(vec![key.clone()])?;
+                if let Some(Record::Due(due)) = self.state.record(&key).cloned() {
+                    events.extend(self.fulfil(due)?);
+                }
+                done.remove(key);
+                index = index.saturating_add(1);
+            } else {
+                if count > 0 {
+                    done.remove(count_key);
+                }
+                (height, index) = (height.next().unwrap_or(height), 0);
+            }
+            self.take(done);
+        }
+        let mut moved = Effects::default();
+        moved.put(Key::Tip, Record::Tip(Tip { due: (height, index), ..self.tip() }));
+        self.take(moved);
+        Ok(events)
+    }
+    fn fulfil(&mut self, due: Due) -> Result<Vec<Event>, R::Error> {
+        let Due::PendingEnds(file) = due;
+        for _ in 0..2 {
+            let mut keys = Vec::new();
+            deal::end_needs(&self.state, &file, &mut keys);
+            self.load(keys)?;
+        }
+        let effects = deal::expire(&self.state, self.at.height, &file);
+        Ok(self.take(effects))
+    }
+    fn load(&mut self, keys: Vec<Key>) -> Result<(), R::Error> {
+        for key in keys {
+            if !self.state.is_loaded(&key) {
+                let record = self.reads.read(&key)?;
+                self.state.load(key, record);
+            }
+        }
+        Ok(())
+    }
+    /// Makes effects visible to what follows.
+    fn take(&mut self, effects: Effects) -> Vec<Event> {
+        for (key, record) in effects.changes {
+            self.changed.insert(key.clone());
+            self.state.load(key, record);
+        }
+        effects.events
+    }
+}

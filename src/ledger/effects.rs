@@ -1,0 +1,104 @@
+//! Effects: what a transaction changes, and the receipt that says so.
+
+use std::collections::BTreeMap;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::key::Key;
+use super::record::Record;
+use super::reject::Reject;
+use crate::types::{AccountId, Amount, FileId, NodeId, TxId};
+
+/// Changed records by key; `None` removes.
+pub type Changes = BTreeMap<Key, Option<Record>>;
+
+/// What an allowed transaction does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// The records that it changes.
+    pub changes: Changes,
+    /// What happened, for people and indexes.
+    pub events: Vec<Event>,
+}
+
+impl Effects {
+    pub(super) fn put(&mut self, key: Key, record: Record) {
+        self.changes.insert(key, Some(record));
+    }
+    pub(super) fn remove(&mut self, key: Key) {
+        self.changes.insert(key, None);
+    }
+}
+
+/// Something that happened. New kinds are added at the end only.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Event {
+    /// Credits moved.
+    Transferred {
+        /// Payer.
+        from: AccountId,
+        /// Receiver.
+        to: AccountId,
+        /// How much.
+        amount: Amount,
+    },
+    /// A node was registered for the first time.
+    NodeRegistered(NodeId),
+    /// A node's entry was replaced.
+    NodeUpdated(NodeId),
+    /// A deal was opened.
+    FileCommitted(FileId),
+    /// Receipts were added.
+    SlotsConfirmed {
+        /// The file.
+        file: FileId,
+        /// Slots with a receipt now.
+        confirmed: u8,
+        /// Slots of the file.
+        slots: u8,
+    },
+    /// A deal has all the receipts that it needs.
+    FileFinal(FileId),
+    /// A deal was ended by its owner.
+    FileDeleted(FileId),
+    /// A deal ended because too few receipts came in time.
+    FileExpired(FileId),
+}
+
+impl Event {
+    /// The event's stable name, for JSON and exports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Transferred { .. } => "transferred",
+            Self::NodeRegistered(_) => "node_registered",
+            Self::NodeUpdated(_) => "node_updated",
+            Self::FileCommitted(_) => "file_committed",
+            Self::SlotsConfirmed { .. } => "slots_confirmed",
+            Self::FileFinal(_) => "file_final",
+            Self::FileDeleted(_) => "file_deleted",
+            Self::FileExpired(_) => "file_expired",
+        }
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Outcome {
+    /// It took effect.
+    Applied,
+    /// It is not allowed; only its nonce is used up.
+    Rejected(Reject),
+}
+
+/// The ledger's answer to one transaction of a block. The header's `receipt_root` is taken over their hashes.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Receipt {
+    /// The transaction.
+    pub tx: TxId,
+    /// Its place in the block.
+    pub index: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What happened; nothing if it was rejected.
+    pub events: Vec<Event>,
+}

@@ -1,0 +1,59 @@
+//! Ledger: what one transaction does to the chain state.
+//!
+//! Pure: no clock, disk, network or randomness. Same input, same bytes, on every machine: no float, no hash order.
+//! Invariant: balances add up to the minted supply, after every `apply`.
+//!
+//! The state is a map from `Key` to `Record`. A block is executed by an `Executor` on what a `Reads` hands in; out come
+//! `BlockEffects`: the changed records, a receipt for each transaction, and the roots over both lists. `tree` turns the
+//! changes into the state root and proves single records.
+//!
+//! Three ways of saying no, never mixed:
+//! - `wire::Malformed`: no state could make the transaction good. `NotNext`: it is not the sender's next one. Neither can
+//!   be in a valid block (`Fault`), so an id is on the chain at most once and nobody can replay.
+//! - `Reject`: it had its turn and is not allowed. It is in the block, uses up its nonce and changes nothing else; the
+//!   receipt says why.
+//! - the caller's own error type: this node could not read its state. Never part of consensus.
+//!
+//! Not here: the order of blocks (`consensus`), writing effects down (`store`).
+
+// Core of consensus: what could panic or wrap is spelled out. The assertions that remain are on own invariants.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic))]
+
+pub mod apply;
+pub mod beacon;
+pub mod block;
+mod deal;
+pub mod effects;
+#[cfg(test)]
+mod fork;
+pub mod genesis;
+pub mod key;
+#[cfg(test)]
+mod memory;
+mod node;
+pub mod record;
+pub mod reject;
+pub mod state;
+mod transfer;
+pub mod tree;
+
+pub use apply::{admit, apply, needs};
+pub use block::{BlockContext, BlockEffects, ExecuteError, Executor, Fault, Reads, execute_block};
+pub use effects::{Effects, Event, Outcome, Receipt};
+#[cfg(test)]
+use fork::{Executed, Fork};
+pub use genesis::{Genesis, GenesisError};
+pub use key::Key;
+#[cfg(test)]
+use memory::MemoryState;
+pub use record::Record;
+pub use reject::{NotNext, Reject};
+pub use state::State;
+pub use tree::{StateProof, TreeUpdate};
+
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,223 @@
+//! Properties of the ledger over random histories.
+
+use proptest::prelude::*;
+
+use super::record::{DealStatus, NodeEntry};
+use super::testing::*;
+use super::*;
+use crate::crypto::SecretKey;
+use crate::types::{ByteCount, Role};
+use crate::wire::{Action, PublicManifest, VerifiedTx};
+
+/// One thing that a user does; what it names may or may not exist.
+#[derive(Clone, Debug)]
+enum Act {
+    Pay { to: u8, amount: u64 },
+    Put { seed: u8, len: u64, receipts: u8, skew: u8 },
+    Confirm { owner: u8, seed: u8, len: u64, slot: u8 },
+    Delete { owner: u8, seed: u8, len: u64 },
+    Register { node: u8, operator: u8, capacity: u64, storage: bool },
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let (len, seed) = (prop_oneof![Just(1_000_u64), Just(CAPACITY)], 0_u8..4);
+    prop_oneof![
+        (0_u8..8, 0_u64..1_500).prop_map(|(to, amount)| Act::Pay { to, amount: amount + 1 }),
+        (seed.clone(), len.clone(), 0_u8..4, 0_u8..4).prop_map(|(seed, len, receipts, skew)| Act::Put {
+            seed,
+            len,
+            receipts,
+            skew
+        }),
+        (0..USERS, seed.clone(), len.clone(), 0_u8..3).prop_map(|(owner, seed, len, slot)| Act::Confirm {
+            owner,
+            seed,
+            len,
+            slot
+        }),
+        (0..USERS, seed, len).prop_map(|(owner, seed, len)| Act::Delete { owner, seed, len }),
+        (0..STORES + 3, 0_u8..9, prop_oneof![Just(CAPACITY), 0..CAPACITY], any::<bool>())
+            .prop_map(|(node, operator, capacity, storage)| Act::Register { node, operator, capacity, storage }),
+    ]
+}
+
+fn file(owner: u8, seed: u8, len: u64) -> PublicManifest {
+    manifest(owner, seed, 2, 1, len)
+}
+
+impl Act {
+    fn action(&self, chain: &Chain, who: u8) -> Action {
+        match *self {
+            Self::Pay { to, amount } => pay(to, amount),
+            Self::Put { seed, len, receipts, skew } => {
+                let mut deal = commit(&chain.id, file(who, seed, len), receipts.min(3), 2);
+                if skew > 0 {
+                    deal.placement[2] = store(2 + skew);
+                    deal.receipts.truncate(2);
+                }
+                Action::CommitFile(Box::new(deal))
+            }
+            Self::Confirm { owner, seed, len, slot } => {
+                let manifest = file(owner, seed, len);
+                let receipts = vec![receipt(&chain.id, &manifest, slot)];
+                Action::ConfirmSlots { file: manifest.id(), receipts }
+            }
+            Self::Delete { owner, seed, len } => Action::DeleteFile { file: file(owner, seed, len).id() },
+            Self::Register { node, operator, capacity, storage } => {
+                let key = if node < STORES { store_key(node) } else { SecretKey::from_seed(&[60 + node; 32]) };
+                let role = if storage { Role::Storage } else { Role::Relay };
+                let mut entry = announcement(&key, &format!("operator {operator}"), role);
+                entry.capacity = ByteCount::new(capacity);
+                entry.bind(&chain.id, &account(who), &key);
+                Action::RegisterNode(Box::new(entry))
+            }
+        }
+    }
+}
+
+type History = Vec<Vec<(u8, Act)>>;
+
+fn any_history() -> impl Strategy<Value = History> {
+    // User 0 registered the stores, so acts of user 0 are more frequent.
+    let who = prop_oneof![Just(0_u8), 0..USERS];
+    proptest::collection::vec(proptest::collection::vec((who, any_act()), 0..6), 1..12)
+}
+
+fn txs(chain: &Chain, acts: &[(u8, Act)]) -> Vec<VerifiedTx> {
+    let mut nonces: Vec<_> = (0..USERS).map(|n| chain.nonce(n)).collect();
+    let sign = |(who, act): &(u8, Act)| {
+        let nonce = &mut nonces[usize::from(*who)];
+        *nonce += 1;
+        chain.tx(*who, *nonce - 1, act.action(chain, *who))
+    };
+    acts.iter().map(sign).collect()
+}
+
+/// What must hold in every state.
+fn check(state: &MemoryState) -> Result<(), TestCaseError> {
+    let Some(Record::Params(params)) = state.get(&Key::Params) else {
+        return Err(TestCaseError::fail("no parameters"));
+    };
+    prop_assert_eq!(state.balances(), Some(params.supply), "credits are neither made nor lost");
+    let nodes = || {
+        state.records().filter_map(|(_, record)| match record {
+            Record::Node(entry) => Some(entry.as_ref()),
+            _ => None,
+        })
+    };
+    for NodeEntry { announcement, used, .. } in nodes() {
+        let held: u64 = state
+            .records()
+            .filter_map(|(_, record)| match record {
+                Record::File(deal) if deal.status.is_open() => Some(deal),
+                _ => None,
+            })
+            .filter(|deal| deal.placement.contains(&announcement.node))
+            .map(|deal| deal.slot_len)
+            .sum();
+        prop_assert_eq!(used.get(), held, "bytes used are those of the open deals");
+        prop_assert!(*used <= announcement.capacity, "no node holds more than it offers");
+    }
+    let mut operators = std::collections::BTreeMap::<&str, u64>::new();
+    for entry in nodes().filter(|entry| entry.active && entry.announcement.roles.has(Role::Storage)) {
+        *operators.entry(&entry.announcement.operator).or_default() += 1;
+    }
+    let counted: Vec<_> = state
+        .records()
+        .filter_map(|(key, record)| match (key, record) {
+            (Key::Operator(name), Record::Operator(nodes)) => Some((name.as_str(), *nodes)),
+            _ => None,
+        })
+        .collect();
+    prop_assert_eq!(counted, operators.iter().map(|(name, nodes)| (*name, *nodes)).collect::<Vec<_>>());
+    prop_assert_eq!(state.get(&Key::OperatorCount), Some(&Record::OperatorCount(operators.len() as u64)));
+    for (key, record) in state.records() {
+        prop_assert_eq!(&Record::from_bytes(key, &record.bytes()), &Ok(record.clone()));
+        if let (Key::File(file), Record::File(deal)) = (key, record) {
+            let enough = deal.confirmed.len() >= usize::from(deal.min_confirmations);
+            prop_assert_eq!(enough && deal.status.is_open(), matches!(deal.status, DealStatus::Final { .. }));
+            prop_assert_eq!(state.get(&Key::Manifest(*file)).is_some(), deal.status.is_open());
+            let listed = !matches!(deal.status, DealStatus::Deleted { .. });
+            prop_assert_eq!(state.get(&Key::OwnerFile(deal.owner, *file)).is_some(), listed);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_history_keeps_the_supply_and_the_books(history in any_history()) {
+        let mut chain = Chain::new();
+        for acts in &history {
+            let done = chain.block(&txs(&chain, acts));
+            prop_assert_eq!(done.effects.receipts.len(), acts.len());
+            check(&chain.state)?;
+        }
+        let rebuilt = chain.state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
+        let empty = tree::Overlay::new(&NoNodes, &[]);
+        let tree = tree::update(&empty, crate::types::Height::GENESIS, &rebuilt).expect("nothing is read");
+        prop_assert_eq!(tree.root(), chain.state.root(), "the root is that of the records alone");
+    }
+
+    #[test]
+    fn a_block_twice_and_a_block_in_steps_come_to_the_same(history in any_history()) {
+        let mut chain = Chain::new();
+        for acts in &history {
+            let list = txs(&chain, acts);
+            let whole = execute_block(&chain.state, chain.next(), &list).expect("a valid block");
+            prop_assert_eq!(&execute_block(&chain.state, chain.next(), &list).expect("a valid block"), &whole);
+            let mut steps = Executor::begin(&chain.state, chain.next()).expect("a valid place");
+            for tx in &list {
+                let stale = chain.tx(1, 999, pay(2, 1));
+                prop_assert!(steps.push(&stale).expect("memory can be read").is_err(), "what is left out leaves no trace");
+                prop_assert!(steps.push(tx).expect("memory can be read").is_ok());
+            }
+            prop_assert_eq!(steps.finish().expect("memory can be read"), whole);
+            chain.block(&list);
+        }
+    }
+
+    #[test]
+    fn apply_is_a_function_of_what_needs_names(history in any_history()) {
+        let mut chain = Chain::new();
+        for acts in &history {
+            let at = chain.next();
+            for tx in txs(&chain, acts) {
+                let mut state = State::new();
+                for _ in 0..2 {
+                    for key in needs(&state, &at, &tx) {
+                        let record = chain.state.get(&key).cloned();
+                        state.load(key, record);
+                    }
+                }
+                prop_assert_eq!(needs(&state, &at, &tx), Vec::new(), "two rounds always do");
+                prop_assert_eq!(apply(&state, &at, &tx), apply(&state, &at, &tx));
+            }
+            chain.block(&txs(&chain, acts));
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic_the_decoders(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let at_any = [Key::Params, Key::Tip, Key::Validators, Key::Account(account(0)), Key::Node(store(0))];
+        for key in at_any {
+            if let Ok(record) = Record::from_bytes(&key, &bytes) {
+                prop_assert_eq!(record.bytes(), bytes.clone(), "one record, one encoding");
+            }
+        }
+        _ = crate::wire::decode::<Receipt>(&bytes, 1 << 16);
+        _ = crate::wire::decode::<Genesis>(&bytes, 1 << 16);
+        _ = crate::wire::block::decode_payload(&bytes);
+    }
+}
+
+struct NoNodes;
+
+impl tree::TreeReader for NoNodes {
+    type Error = std::convert::Infallible;
+    fn node(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Self::Error> {
+        Ok(None)
+    }
+}

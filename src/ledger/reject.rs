@@ -1,0 +1,178 @@
+//! Why a transaction is not allowed. Same on every node; goes into the receipt.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::types::{AccountId, Amount, ByteCount, FileId, NodeId};
+
+/// Why a transaction cannot be the next one of its sender, and so cannot be in a block at this place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotNext {
+    /// The sender has no account; it gets one with the first transfer to it.
+    #[error("account {0} does not exist; it begins with the first transfer to it")]
+    UnknownSender(AccountId),
+    /// The nonce is not the account's next.
+    #[error("nonce {have}, the account's next is {need}")]
+    Nonce {
+        /// The transaction's.
+        have: u64,
+        /// The account's.
+        need: u64,
+    },
+}
+
+/// Why a transaction has no effect but the use of its nonce. New kinds are added at the end only.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
+pub enum Reject {
+    /// Too few credits.
+    #[error("balance {have} does not cover {need}")]
+    Funds {
+        /// Balance.
+        have: Amount,
+        /// Amount asked for.
+        need: Amount,
+    },
+    /// The receiver would have more credits than there can be.
+    #[error("balance {have} and {add} are more than an account can hold")]
+    BalanceOverflow {
+        /// The receiver's balance.
+        have: Amount,
+        /// What would be added.
+        add: Amount,
+    },
+    /// The receiver is no usable public key, so nobody could ever spend from it.
+    #[error("account {0} is no usable ed25519 public key")]
+    AccountKey(AccountId),
+    /// The node belongs to another account.
+    #[error("node {node} belongs to account {have}, not to {need}")]
+    NodeOwner {
+        /// The node.
+        node: NodeId,
+        /// Its account.
+        have: AccountId,
+        /// The sender.
+        need: AccountId,
+    },
+    /// A node cannot offer less than what it holds.
+    #[error("capacity {have} is below the {need} bytes that the node holds")]
+    Capacity {
+        /// The announced capacity.
+        have: ByteCount,
+        /// Bytes placed on the node.
+        need: ByteCount,
+    },
+    /// A node that holds slots stays a storage node.
+    #[error("the node holds {held} bytes and cannot give up the storage role")]
+    HoldsSlots {
+        /// Bytes placed on the node.
+        held: ByteCount,
+    },
+    /// There is a deal of that id already, open or ended.
+    #[error("file {0} has a deal already")]
+    FileExists(FileId),
+    /// No such file.
+    #[error("file {0} is not known")]
+    UnknownFile(FileId),
+    /// Someone else's file.
+    #[error("file {file} belongs to account {have}, not to {need}")]
+    FileOwner {
+        /// The file.
+        file: FileId,
+        /// Its owner.
+        have: AccountId,
+        /// The sender.
+        need: AccountId,
+    },
+    /// The deal has ended.
+    #[error("the deal of file {0} has ended")]
+    Ended(FileId),
+    /// A placed node is not registered.
+    #[error("slot {slot}: node {node} is not registered")]
+    UnknownNode {
+        /// The slot.
+        slot: u8,
+        /// The node.
+        node: NodeId,
+    },
+    /// A placed node does not take slots.
+    #[error("slot {slot}: node {node} is not an active storage node")]
+    NotStorage {
+        /// The slot.
+        slot: u8,
+        /// The node.
+        node: NodeId,
+    },
+    /// A placed node has too little room.
+    #[error("slot {slot}: node {node} has {have} bytes free, the slot needs {need}")]
+    NoRoom {
+        /// The slot.
+        slot: u8,
+        /// The node.
+        node: NodeId,
+        /// Bytes free on the node.
+        have: ByteCount,
+        /// Bytes of the slot.
+        need: ByteCount,
+    },
+    /// The file would not survive the loss of one operator, where there are operators enough.
+    #[error("operator {operator:?} has {have} slots of the file; with {operators} operators at most {max}")]
+    Operator {
+        /// The operator.
+        operator: String,
+        /// Slots placed with it.
+        have: u64,
+        /// Slots allowed.
+        max: u64,
+        /// Operators that have storage nodes.
+        operators: u64,
+    },
+    /// A receipt for a slot that the file does not have.
+    #[error("receipt for slot {slot} of a file with {slots} slots")]
+    UnknownSlot {
+        /// The slot.
+        slot: u8,
+        /// Slots of the file.
+        slots: u64,
+    },
+    /// A receipt of another node than the one placed at the slot.
+    #[error("receipt for slot {slot} is of node {have}, placed there is {need}")]
+    ReceiptNode {
+        /// The slot.
+        slot: u8,
+        /// Who signed.
+        have: NodeId,
+        /// Who should.
+        need: NodeId,
+    },
+    /// A receipt's signature does not fit.
+    #[error("the signature of the receipt for slot {0} does not fit")]
+    Receipt(u8),
+    /// Every receipt was there already.
+    #[error("all {0} receipts are known already")]
+    NothingNew(u64),
+}
+
+impl Reject {
+    /// The stable name of the reason, for JSON and exports.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Funds { .. } => "funds",
+            Self::BalanceOverflow { .. } => "balance_overflow",
+            Self::AccountKey(_) => "account_key",
+            Self::NodeOwner { .. } => "node_owner",
+            Self::Capacity { .. } => "capacity",
+            Self::HoldsSlots { .. } => "holds_slots",
+            Self::FileExists(_) => "file_exists",
+            Self::UnknownFile(_) => "unknown_file",
+            Self::FileOwner { .. } => "file_owner",
+            Self::Ended(_) => "ended",
+            Self::UnknownNode { .. } => "unknown_node",
+            Self::NotStorage { .. } => "not_storage",
+            Self::NoRoom { .. } => "no_room",
+            Self::Operator { .. } => "operator",
+            Self::UnknownSlot { .. } => "unknown_slot",
+            Self::ReceiptNode { .. } => "receipt_node",
+            Self::Receipt(_) => "receipt",
+            Self::NothingNew(_) => "nothing_new",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A small chain for the tests of the ledger and the mempool.
+
+use std::collections::BTreeMap;
+
+use super::genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisNode, NO_BINDING, Timing};
+use super::record::{SkipList, ValidatorEntry};
+use super::{BlockContext, Executed, Fork, Key, MemoryState, Record, beacon};
+use crate::crypto::SecretKey;
+use crate::types::{AccountId, Amount, ByteCount, ChainId, Height, Millis, NodeId, Role, Roles, Round, SlotRoot, View};
+use crate::wire::tx::{FileCommit, NodeAnnouncement};
+use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, VerifiedTx};
+
+pub const EPOCH: u64 = 5;
+pub const PENDING: u64 = 7;
+pub const USERS: u8 = 4;
+pub const STORES: u8 = 6;
+pub const CAPACITY: u64 = 1 << 20;
+const REVEALS: u64 = 200;
+
+pub fn user(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n + 1; 32])
+}
+
+pub fn account(n: u8) -> AccountId {
+    user(n).public().account_id()
+}
+
+pub fn validator_key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[100 + n; 32])
+}
+
+pub fn store_key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[150 + n; 32])
+}
+
+pub fn store(n: u8) -> NodeId {
+    store_key(n).public().node_id()
+}
+
+pub fn announcement(key: &SecretKey, operator: &str, role: Role) -> NodeAnnouncement {
+    NodeAnnouncement {
+        node: key.public().node_id(),
+        name: format!("node of {operator}"),
+        operator: operator.to_owned(),
+        roles: Roles::of(&[role]),
+        capacity: ByteCount::new(CAPACITY),
+        addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+        beacon_head: beacon::chain(key.public().node_id().as_bytes(), REVEALS),
+        binding: NO_BINDING,
+    }
+}
+
+pub fn genesis() -> Genesis {
+    let node = |key: SecretKey, operator: String, role| GenesisNode {
+        account: account(0),
+        announcement: announcement(&key, &operator, role),
+    };
+    let validators = (0..4).map(|n| node(validator_key(n), format!("validator {n}"), Role::Validator));
+    let stores = (0..STORES).map(|n| node(store_key(n), format!("operator {n}"), Role::Storage));
+    let vote = |n| ValidatorEntry { node: validator_key(n).public().node_id(), power: 1, account: account(0) };
+    let credit = |n| GenesisAccount { account: account(n), balance: Amount::new(1_000) };
+    Genesis {
+        version: GENESIS_VERSION,
+        name: "test".to_owned(),
+        time: Millis::new(1_700_000_000_000),
+        epoch_blocks: EPOCH,
+        pending_blocks: PENDING,
+        timing: Timing {
+            idle_interval: Millis::new(2_000),
+            view_floor: Millis::new(500),
+            view_cap: Millis::new(60_000),
+        },
+        accounts: (0..USERS).map(credit).collect(),
+        nodes: validators.chain(stores).collect(),
+        validators: (0..4).map(vote).collect(),
+    }
+    .sorted()
+}
+
+pub fn manifest(owner: u8, seed: u8, data: u8, parity: u8, cipher_len: u64) -> PublicManifest {
+    let mut manifest = PublicManifest {
+        version: 1,
+        owner: account(owner),
+        nonce: [seed; 32],
+        data,
+        parity,
+        chunk_bytes: 1 << 20,
+        cipher_len,
+        slots: Vec::new(),
+        sealed: vec![seed; 10],
+    };
+    let len = manifest.slot_len();
+    let slot = |n: u8| SlotInfo { root: SlotRoot::from_bytes([n; 32]), len };
+    manifest.slots = (0..data + parity).map(slot).collect();
+    manifest
+}
+
+/// A deal over the stores in order, with receipts for the first `receipts` slots.
+pub fn commit(chain: &ChainId, manifest: PublicManifest, receipts: u8, min_confirmations: u8) -> FileCommit {
+    let placement = (0..manifest.data + manifest.parity).map(store).collect();
+    let receipts = (0..receipts).map(|slot| receipt(chain, &manifest, slot)).collect();
+    FileCommit { placement, min_confirmations, receipts, manifest }
+}
+
+pub fn receipt(chain: &ChainId, manifest: &PublicManifest, slot: u8) -> StorageReceipt {
+    StorageReceipt::sign(chain, &manifest.id(), slot, &manifest.slots[usize::from(slot)], &store_key(slot))
+}
+
+/// A chain in memory that makes its own blocks, each by the next validator in turn.
+#[derive(Clone)]
+pub struct Chain {
+    pub id: ChainId,
+    pub state: MemoryState,
+    pub height: u64,
+    reveals: BTreeMap<u8, u64>,
+}
+
+impl Chain {
+    pub fn new() -> Self {
+        let genesis = genesis();
+        let state = MemoryState::genesis(&genesis).expect("a good genesis");
+        Self { id: genesis.chain_id(), state, height: 0, reveals: BTreeMap::new() }
+    }
+    /// The context of the next block.
+    pub fn next(&self) -> BlockContext {
+        let height = self.height + 1;
+        let turn = (height % 4) as u8;
+        let key = validator_key(turn);
+        let left = REVEALS - 1 - self.reveals.get(&turn).copied().unwrap_or(0);
+        let epoch = crate::types::Epoch::new((height - 1) / EPOCH);
+        let next_skip = height
+            .is_multiple_of(EPOCH)
+            .then(|| SkipList { epoch: epoch.next().expect("a next epoch"), indices: vec![(height % 4) as u16] });
+        BlockContext {
+            height: Height::new(height),
+            round: Round::new(epoch, View::new(height)),
+            proposer: key.public().node_id(),
+            reveal: beacon::chain(key.public().node_id().as_bytes(), left),
+            next_skip,
+        }
+    }
+    pub fn nonce(&self, n: u8) -> u64 {
+        match self.state.get(&Key::Account(account(n))) {
+            Some(Record::Account(account)) => account.nonce,
+            _ => 0,
+        }
+    }
+    pub fn tx(&self, n: u8, nonce: u64, action: Action) -> VerifiedTx {
+        let body = TxBody { chain: self.id, sender: account(n), nonce, action };
+        VerifiedTx::verify(&self.id, Tx::sign(body, &user(n))).expect("a well-formed transaction")
+    }
+    /// Executes the next block and makes it final.
+    pub fn block(&mut self, txs: &[VerifiedTx]) -> Executed {
+        let at = self.next();
+        let done = Fork::new(&self.state, &[]).execute(at, txs).expect("a valid block");
+        self.state.finalize(&done);
+        self.height += 1;
+        *self.reveals.entry((self.height % 4) as u8).or_default() += 1;
+        done
+    }
+    /// A block with one action of a user; its outcome.
+    pub fn act(&mut self, n: u8, action: Action) -> super::Outcome {
+        let tx = self.tx(n, self.nonce(n), action);
+        self.block(&[tx]).effects.receipts.remove(0).outcome
+    }
+}
+
+pub fn pay(to: u8, amount: u64) -> Action {
+    Action::Transfer { to: account(to), amount: Amount::new(amount), memo: "for you".to_owned() }
+}

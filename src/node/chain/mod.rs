@@ -1,0 +1,448 @@
+//! Chain: the thread that owns the core, the safety record and the only writer of the store.
+//!
+//! Each turn takes what has come in, asks the core, makes everything that must last durable in one transaction, and
+//! only then lets messages out. A failure of the store ends the thread, and with it the node.
+//! Not here: executing blocks (`exec`), carrying bytes (`net`).
+
+pub mod exec;
+pub mod sync;
+pub mod timers;
+
+mod perform;
+mod resume;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::consensus::{self, Action, EpochContext, Event, Replica, Verifier, VerifyError, leader};
+use crate::crypto::SecretKey;
+use crate::node::clock::Clock;
+use crate::store::{Reader, Store, StoreError, SyncBlock};
+use crate::types::{BlockHash, Epoch, Height, Millis, NodeId};
+use crate::wire::{self, Certificate, Header, Message, ValidatorSet};
+use exec::{Command, Commands, Executed};
+use perform::Finalized;
+use resume::{contexts, epoch_headers, last_final, next_epoch_of};
+use sync::Sync;
+use timers::Timers;
+
+/// Events that one turn takes at the most, so that a flood cannot keep the disk and the others waiting.
+const EVENTS_PER_TURN: usize = 256;
+
+/// Everything that can happen to the chain thread.
+pub enum Input {
+    /// A consensus message, not decoded yet.
+    Peer {
+        /// The authenticated peer.
+        from: NodeId,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// The answer to `Command::Check`.
+    Checked {
+        /// The block.
+        hash: BlockHash,
+        /// What came of it, or why it is invalid.
+        result: Result<Arc<Executed>, String>,
+    },
+    /// The answer to `Command::Build`.
+    Built {
+        /// The view it was asked for.
+        round: crate::types::Round,
+        /// The block.
+        executed: Arc<Executed>,
+    },
+    /// The answer to `Command::Replay`.
+    Replayed {
+        /// What was executed, in order.
+        done: Vec<Arc<Executed>>,
+        /// What is wrong with the next one.
+        failed: Option<exec::ReplayFault>,
+    },
+    /// Whether the mempool holds transactions.
+    Waiting(bool),
+    /// A peer says that this height is final.
+    Tip {
+        /// The peer.
+        from: NodeId,
+        /// The height.
+        height: Height,
+    },
+    /// Finalized blocks, as asked for; none when the peer did not answer.
+    Blocks {
+        /// The peer.
+        from: NodeId,
+        /// The blocks, ascending.
+        blocks: Vec<SyncBlock>,
+    },
+    /// The store failed in another thread.
+    Failed(StoreError),
+    /// End now.
+    Stop,
+}
+
+/// What the chain thread needs of the network.
+pub trait Links {
+    /// Sends a frame to each of these nodes; may drop it.
+    fn send(&mut self, to: &[NodeId], frame: Bytes);
+    /// The validators that consensus talks with.
+    fn peers(&mut self, nodes: &[NodeId]);
+    /// A peer broke a rule.
+    fn blame(&mut self, node: NodeId, what: &'static str);
+    /// Ask a peer for finalized blocks from this height on; answered by `Input::Blocks`.
+    fn request_blocks(&mut self, from: NodeId, height: Height);
+    /// This height has become final here.
+    fn announce(&mut self, height: Height, proposed_here: bool);
+    /// A validator contradicted itself.
+    fn evidence(&mut self, evidence: &consensus::evidence::Evidence);
+}
+
+/// Takes note of blocks that are final on disk, and says whether transactions still wait.
+pub type OnFinal = Box<dyn FnMut(&[Arc<Executed>]) -> bool + Send>;
+
+/// How the chain is doing, after each turn.
+#[derive(Clone, Debug)]
+pub struct ChainStatus {
+    /// The core's view.
+    pub core: consensus::Status,
+    /// The epoch's validators.
+    pub set: Arc<ValidatorSet>,
+    /// When the last block became final here.
+    pub final_at: Millis,
+    /// The height that a peer is known to have, when this node is behind.
+    pub sync_target: Option<Height>,
+    /// Durable commits of the store so far, and views entered.
+    pub commits: u64,
+}
+
+/// What a chain thread starts from.
+pub struct Setup<L> {
+    /// The store.
+    pub db: Store,
+    /// The node key.
+    pub key: SecretKey,
+    /// Settings of the core.
+    pub config: consensus::Config,
+    /// The validators.
+    pub set: Arc<ValidatorSet>,
+    /// No signature before this epoch.
+    pub silent_until: Option<Epoch>,
+    /// The network.
+    pub links: L,
+    /// The way to the execution thread.
+    pub exec: Commands,
+    /// What comes in.
+    pub inbox: mpsc::Receiver<Input>,
+    /// Where the status goes.
+    pub status: watch::Sender<Option<ChainStatus>>,
+    /// What is done with each finalized block, after it is durable.
+    pub on_final: OnFinal,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// The thread's state.
+pub struct Chain<L> {
+    db: Store,
+    reader: Reader,
+    key: SecretKey,
+    config: consensus::Config,
+    context: EpochContext,
+    set: Arc<ValidatorSet>,
+    replica: Replica,
+    verifier: Verifier,
+    links: L,
+    exec: Commands,
+    executed: BTreeMap<BlockHash, Arc<Executed>>,
+    /// Final blocks that are not written yet, and until when they may wait for the next vote's transaction.
+    unwritten: Vec<Finalized>,
+    write_by: Option<Millis>,
+    /// Actions that wait for the block that this leader is building, and until when: its proposal and the commit vote before
+    /// it then share a transaction.
+    put_off: Vec<Action>,
+    put_off_until: Option<Millis>,
+    /// Headers of the current epoch that are final.
+    headers: Vec<Header>,
+    timers: Timers,
+    sync: Sync,
+    status: watch::Sender<Option<ChainStatus>>,
+    on_final: OnFinal,
+    clock: Clock,
+    final_at: Millis,
+    commits: u64,
+    /// The key is in quarantine, and this node knows of it since then.
+    quarantined: Option<Millis>,
+    /// The quarantine ends with the next durable step.
+    lifting: bool,
+}
+
+impl<L: Links> Chain<L> {
+    /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
+    /// Errors: those of the store.
+    pub fn open(setup: Setup<L>) -> Result<(Self, mpsc::Receiver<Input>), StoreError> {
+        let Setup { db, key, config, set, silent_until, mut links, exec, inbox, status, on_final, clock } = setup;
+        let reader = db.reader();
+        let snapshot = reader.snapshot()?;
+        let tip = snapshot.tip()?.ok_or_else(|| StoreError::corrupted("headers.v1", "genesis".to_owned()))?;
+        let epoch = next_epoch_of(&config, tip.height);
+        let (context, previous) = contexts(&config, &set, &snapshot, epoch)?;
+        let record = read_safety_record(&db)?;
+        let quarantined = db.signer()?.quarantine().map(|why| {
+            tracing::warn!(%why, "this node signs nothing until an epoch begins that started after now");
+            clock.now()
+        });
+        let silent_until = quarantined.map(|_| Epoch::new(u64::MAX)).or(silent_until);
+        let last_final = last_final(&config, &snapshot, tip.height)?;
+        let blocks = snapshot.pending_blocks()?.into_iter().map(Arc::new).collect();
+        let headers = epoch_headers(&config, &snapshot, epoch)?;
+        let resume = consensus::Resume { record, blocks, last_final, silent_until };
+        let mut verifier = match &previous {
+            Some(previous) => {
+                let mut verifier = Verifier::new(&config, previous);
+                verifier.begin_epoch(&context);
+                verifier
+            }
+            None => Verifier::new(&config, &context),
+        };
+        verifier.trust(&context.opening);
+        let replica = Replica::new(config.clone(), context.clone(), resume);
+        let members: Vec<_> = set.members().iter().map(|v| v.node).filter(|node| *node != config.me).collect();
+        links.peers(&members);
+        let chain = Self {
+            db,
+            reader,
+            key,
+            config,
+            context,
+            set,
+            replica,
+            verifier,
+            links,
+            exec,
+            headers,
+            status,
+            on_final,
+            clock,
+            executed: BTreeMap::new(),
+            unwritten: Vec::new(),
+            write_by: None,
+            put_off: Vec::new(),
+            put_off_until: None,
+            timers: Timers::default(),
+            sync: Sync::default(),
+            final_at: clock.now(),
+            commits: 0,
+            quarantined,
+            lifting: false,
+        };
+        Ok((chain, inbox))
+    }
+
+    /// Turns until told to stop. Errors: those of the store, which end the node.
+    pub fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Input>,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<(), StoreError> {
+        self.turn(VecDeque::from([Event::Start]))?;
+        loop {
+            let now = self.clock.now();
+            let next = self.timers.next().into_iter().chain(self.write_by).chain(self.put_off_until).min();
+            let wait = next.map(|at| at.saturating_sub(now).get());
+            let first = runtime.block_on(receive(&mut inbox, wait));
+            let mut events: VecDeque<_> = VecDeque::new();
+            let mut next = match first {
+                Received::Input(input) => Some(input),
+                Received::Timeout => None,
+                Received::Closed => return self.write_rest(),
+            };
+            while let Some(input) = next {
+                if matches!(input, Input::Stop) {
+                    return self.write_rest();
+                }
+                self.take(input, &mut events)?;
+                next = if events.len() < EVENTS_PER_TURN { inbox.try_recv().ok() } else { None };
+            }
+            let due = self.timers.due(self.clock.now());
+            events.extend(due.into_iter().map(Event::Expired));
+            self.turn(events)?;
+        }
+    }
+
+    /// Turns one input into events for the core.
+    fn take(&mut self, input: Input, events: &mut VecDeque<Event>) -> Result<(), StoreError> {
+        match input {
+            Input::Peer { from, bytes } => events.extend(self.message(from, &bytes)),
+            Input::Checked { hash, result } => {
+                let verdict = match result {
+                    Ok(executed) => {
+                        self.executed.insert(hash, executed);
+                        consensus::Verdict::Valid
+                    }
+                    Err(reason) => {
+                        tracing::warn!(block = ?hash, reason, "a proposed block is invalid");
+                        consensus::Verdict::Invalid
+                    }
+                };
+                events.push_back(Event::Checked { block: hash, verdict });
+            }
+            Input::Built { round, executed } => {
+                let block = executed.block.clone();
+                self.executed.insert(executed.hash, executed);
+                events.push_back(Event::Built { round, block });
+            }
+            Input::Waiting(waiting) => {
+                if waiting {
+                    self.command(Command::Poke);
+                }
+                events.push_back(Event::Waiting(waiting));
+            }
+            Input::Tip { from, height } => self.tip_of(from, height),
+            Input::Blocks { from, blocks } => self.received_blocks(from, blocks)?,
+            Input::Replayed { done, failed } => self.replayed(done, failed, events)?,
+            Input::Failed(error) => return Err(error),
+            Input::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, from: NodeId, bytes: &[u8]) -> Option<Event> {
+        let message: Message = match wire::decode(bytes, crate::types::limits::CONSENSUS_MESSAGE_BYTES_MAX) {
+            Ok(message) => message,
+            Err(_) => {
+                self.links.blame(from, "a consensus message that cannot be decoded");
+                return None;
+            }
+        };
+        match self.verifier.verify(message) {
+            Ok(message) => Some(Event::Received { from, message }),
+            Err(VerifyError::LaterEpoch { height, .. }) => Some(Event::Ahead { from, height }),
+            Err(VerifyError::PastEpoch(_)) => None,
+            Err(error) => {
+                tracing::debug!(peer = ?from, %error, "a consensus message is refused");
+                self.links.blame(from, "a consensus message with a wrong signature");
+                None
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // A closed channel means that the execution thread has ended; its last input says why.
+        let _ = self.exec.send(command);
+    }
+
+    /// Gives events to the core and carries out what it says, until nothing is left.
+    fn turn(&mut self, mut events: VecDeque<Event>) -> Result<(), StoreError> {
+        loop {
+            let mut actions = Vec::new();
+            while let Some(event) = events.pop_front() {
+                self.feed(event, &mut actions)?;
+            }
+            if !self.put_off(actions) {
+                self.put_off_until = None;
+                let actions = std::mem::take(&mut self.put_off);
+                self.perform(actions, &mut events)?;
+            }
+            if events.is_empty() {
+                self.publish();
+                return Ok(());
+            }
+        }
+    }
+
+    /// One event; the next epoch follows at once on what ended the last.
+    fn feed(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), StoreError> {
+        let caught_up = match &event {
+            Event::CaughtUp { certificate, .. } => Some(certificate.clone()),
+            _ => None,
+        };
+        let new = self.replica.on(event, self.clock.now());
+        let mut ended = caught_up.filter(|certificate| self.ends_epoch(certificate.height));
+        for action in &new {
+            if let Action::Finalize { blocks, certificate } = action {
+                self.headers.extend(blocks.iter().map(|block| block.header().clone()));
+                if self.ends_epoch(certificate.height) {
+                    ended = Some(certificate.clone());
+                }
+            }
+        }
+        actions.extend(new);
+        match ended {
+            Some(opening) => {
+                let over = self.quarantine_is_over();
+                let context = self.begin_epoch(opening);
+                let event = if over { self.wake(context)? } else { Event::NextEpoch(context) };
+                self.feed(event, actions)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn ends_epoch(&self, height: Height) -> bool {
+        height == self.config.last_height(self.context.epoch)
+    }
+
+    fn begin_epoch(&mut self, opening: Certificate) -> EpochContext {
+        let skip = leader::skip_list(&self.context, &self.headers);
+        let epoch = self.context.epoch.next().unwrap_or(self.context.epoch);
+        self.headers.clear();
+        self.verifier.trust(&opening);
+        self.context = EpochContext { epoch, set: self.set.clone(), skip, opening };
+        self.verifier.begin_epoch(&self.context);
+        tracing::debug!(epoch = epoch.get(), skipped = ?self.context.skip, "epoch begins");
+        self.context.clone()
+    }
+
+    /// Rule 12: the epoch that ends here ended after this node knew of its quarantine, so the next one is new to whoever
+    /// else may have signed with the key before. A block's time is at most that bound ahead of those who voted for it.
+    fn quarantine_is_over(&self) -> bool {
+        let bound = Millis::new(crate::types::limits::CLOCK_DRIFT_MS_MAX);
+        let ended = self.headers.last().map(|last| last.time);
+        self.quarantined.is_some_and(|since| ended > Some(since.saturating_add(bound)))
+    }
+
+    /// A replica that may sign, in place of the silent one.
+    fn wake(&mut self, context: EpochContext) -> Result<Event, StoreError> {
+        tracing::info!(epoch = context.epoch.get(), "the quarantine is over; this node signs again");
+        let (record, last_final) = (read_safety_record(&self.db)?, context.opening.clone());
+        let blocks = self.reader.snapshot()?.pending_blocks()?.into_iter().map(Arc::new).collect();
+        let resume = consensus::Resume { record, blocks, last_final, silent_until: None };
+        self.replica = Replica::new(self.config.clone(), context, resume);
+        self.timers = Timers::default();
+        self.quarantined = None;
+        self.lifting = true;
+        Ok(Event::Start)
+    }
+
+    fn publish(&mut self) {
+        let core = self.replica.status();
+        let (set, final_at, commits) = (self.set.clone(), self.final_at, self.commits);
+        let sync_target = self.sync.target_above(core.final_height);
+        self.status.send_replace(Some(ChainStatus { core, set, final_at, sync_target, commits }));
+    }
+}
+
+enum Received {
+    Input(Input),
+    Timeout,
+    Closed,
+}
+
+async fn receive(inbox: &mut mpsc::Receiver<Input>, wait_ms: Option<u64>) -> Received {
+    let received = async { inbox.recv().await.map_or(Received::Closed, Received::Input) };
+    match wait_ms {
+        Some(ms) => {
+            let limit = std::time::Duration::from_millis(ms);
+            tokio::time::timeout(limit, received).await.unwrap_or(Received::Timeout)
+        }
+        None => received.await,
+    }
+}
+
+fn read_safety_record(db: &Store) -> Result<Option<consensus::SafetyRecord>, StoreError> {
+    let record = db.signer()?.record().map(|bytes| wire::decode(bytes, usize::MAX)).transpose();
+    record.map_err(|_| StoreError::corrupted("signer.v1", "record".to_owned()))
+}

@@ -1,0 +1,17 @@
+//! Files from the owner's side: put, get, remove.
+
+mod fetch;
+pub mod get;
+pub mod put;
+mod upload;
+
+use std::time::Duration;
+
+use super::handle::{FinalTx, Handle, NodeError};
+use crate::types::FileId;
+use crate::wire::Action;
+
+/// Ends a file's deal. Errors: those of `Handle::act`.
+pub async fn remove(handle: &Handle, file: FileId, within: Duration) -> Result<FinalTx, NodeError> {
+    handle.act(Action::DeleteFile { file }, within).await
+}

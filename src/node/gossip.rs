@@ -1,0 +1,226 @@
+//! Gossip: transactions and heights that others tell of, and what this node tells.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::chain::Input;
+use super::handle::{Handle, NodeError};
+use crate::consensus::evidence::Evidence;
+use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
+use crate::types::{Height, NodeId, Role, TxId, limits};
+use crate::wire::{self, Envelope, Presence, Topic, Tx, VerifiedTx};
+
+/// How often a node says that it is there.
+const PRESENCE: Duration = Duration::from_secs(5);
+/// How often transactions that are not final yet are given to a validator again.
+const REPEAT: Duration = Duration::from_secs(2);
+/// How many of them at once.
+const REPEAT_TXS: usize = 64;
+/// How long a validator may take to answer.
+const SUBMIT_WITHIN: Duration = Duration::from_secs(2);
+/// Room that a list of transactions leaves for the envelope around it, bytes.
+const ENVELOPE_ROOM: usize = 512;
+
+/// Judges what comes in by gossip, until the network stops.
+pub async fn receive(handle: Handle, mut inbox: GossipInbox) {
+    while let Some(message) = inbox.recv().await {
+        let verdict = judge(&handle, &message).await;
+        handle.net().report(message.id, verdict);
+    }
+}
+
+async fn judge(handle: &Handle, message: &GossipMessage) -> Verdict {
+    let Ok(envelope) = Envelope::open(&handle.identity().chain, message.topic, &message.data) else {
+        return Verdict::Reject;
+    };
+    match message.topic {
+        Topic::Transactions => judge_txs(handle, &envelope.payload).await,
+        Topic::Tips => match wire::decode::<Height>(&envelope.payload, 8) {
+            Ok(height) => {
+                // Only validators are asked for blocks, so only their word of a height counts.
+                let known = handle.status().is_some_and(|status| status.set.index_of(&envelope.author).is_some());
+                if !known {
+                    return Verdict::Ignore;
+                }
+                // A full queue means that the chain thread has enough to do.
+                let _ = handle.inner.chain.try_send(Input::Tip { from: envelope.author, height });
+                Verdict::Accept
+            }
+            Err(_) => Verdict::Reject,
+        },
+        Topic::Evidence => judge_evidence(handle, &envelope.payload),
+        Topic::Presence | Topic::Consensus => Verdict::Ignore,
+    }
+}
+
+async fn judge_txs(handle: &Handle, payload: &[u8]) -> Verdict {
+    let Ok(txs) = wire::decode::<Vec<Tx>>(payload, limits::GOSSIP_BYTES_MAX) else { return Verdict::Reject };
+    let (chain, known) = (handle.identity().chain, handle.clone());
+    let known = move |id: &TxId| known.mempool().get(id).cloned();
+    let verified = tokio::task::spawn_blocking(move || VerifiedTx::verify_all(&chain, txs, known)).await;
+    let Ok(Ok(txs)) = verified else { return Verdict::Reject };
+    if !handle.config().node.roles.has(Role::Validator) {
+        return Verdict::Accept;
+    }
+    let mut taken = false;
+    for tx in txs {
+        match handle.take_in(tx) {
+            Ok(()) => taken = true,
+            Err(NodeError::Store(_)) => return Verdict::Ignore,
+            Err(_) => {}
+        }
+    }
+    if taken {
+        handle.poke();
+    }
+    Verdict::Accept
+}
+
+fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
+    let Ok(evidence) = wire::decode::<Evidence>(payload, limits::GOSSIP_BYTES_MAX) else { return Verdict::Reject };
+    if !evidence.holds(&handle.identity().chain) {
+        return Verdict::Reject;
+    }
+    tracing::error!(validator = ?evidence.node, "evidence: a validator contradicted itself");
+    handle.metrics().evidence.inc();
+    Verdict::Accept
+}
+
+/// Tells the others of transactions that were submitted here, as many at once as have gathered.
+pub async fn send_txs(handle: Handle, mut outbox: mpsc::Receiver<VerifiedTx>) {
+    let mut batch = Vec::new();
+    loop {
+        // The handle owns the sending side, so the queue never ends by itself.
+        let received = tokio::select! {
+            received = outbox.recv_many(&mut batch, limits::BLOCK_TXS_MAX) => received,
+            () = handle.stop_token().cancelled() => return,
+        };
+        if received == 0 {
+            return;
+        }
+        let mut from = 0;
+        while from < batch.len() {
+            let (mut bytes, mut to) = (ENVELOPE_ROOM, from);
+            while to < batch.len() && (to == from || bytes + batch[to].encoded().len() <= limits::GOSSIP_BYTES_MAX) {
+                bytes += batch[to].encoded().len();
+                to += 1;
+            }
+            let txs: Vec<Tx> = batch[from..to].iter().map(|tx| tx.tx().clone()).collect();
+            handle.gossip_txs(&txs);
+            from = to;
+        }
+        batch.clear();
+    }
+}
+
+/// Gives transactions that wait here for long to a validator, one validator after the other: gossip forgets, a validator
+/// forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting.
+pub async fn repeat_txs(handle: Handle) {
+    // A validator proposes what it has.
+    if handle.config().node.roles.has(Role::Validator) {
+        return;
+    }
+    for round in 0.. {
+        tokio::select! {
+            () = tokio::time::sleep(REPEAT) => {}
+            () = handle.stop_token().cancelled() => return,
+        }
+        let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS);
+        let connected = connected_validators(&handle);
+        let Some(validator) = round.checked_rem(connected.len()).and_then(|turn| connected.get(turn)) else { continue };
+        for tx in overdue {
+            let submitted = handle.net().request(*validator, Method::Submit, tx.encoded().clone(), SUBMIT_WITHIN);
+            if let Err(error) = submitted.await {
+                tracing::debug!(%error, "a validator does not take transactions again");
+                break;
+            }
+        }
+    }
+}
+
+fn connected_validators(handle: &Handle) -> Vec<NodeId> {
+    let connected = handle.net().connected().borrow().clone();
+    let members = handle.status().map(|status| status.set);
+    let members = members.iter().flat_map(|set| set.members()).map(|member| member.node);
+    members.filter(|node| connected.contains(node)).collect()
+}
+
+/// Tells the chain thread what validators said of their heights: a word of a new one may have been lost, and when it was
+/// the last, no other follows.
+fn heights_of_validators(handle: &Handle) {
+    let Some(status) = handle.status() else { return };
+    for peer in handle.net().peers().into_iter().filter(|peer| status.set.index_of(&peer.node).is_some()) {
+        let height = peer.presence.map_or(Height::GENESIS, |presence| presence.height);
+        if height > status.core.final_height {
+            // A full queue means that the chain thread has enough to do.
+            let _ = handle.inner.chain.try_send(Input::Tip { from: peer.node, height });
+        }
+    }
+}
+
+/// Says every few seconds that this node is there.
+pub async fn announce(handle: Handle) {
+    let mut ticks = tokio::time::interval(PRESENCE);
+    let mut connected = handle.net().connected();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // Whoever has just come knows nobody yet.
+            changed = connected.changed() => if changed.is_err() { return },
+            () = handle.stop_token().cancelled() => return,
+        }
+        heights_of_validators(&handle);
+        let free = handle.slots().and_then(|slots| slots.usage().ok()).map(|usage| usage.free);
+        let presence = Presence {
+            roles: handle.config().node.roles,
+            addresses: handle.net().addresses().iter().map(|peer| peer.address.to_string()).collect(),
+            height: handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height),
+            free: free.unwrap_or_default(),
+            time: handle.clock().now(),
+        };
+        if let Err(error) = handle.net().announce(&presence) {
+            tracing::debug!(%error, "presence was not announced");
+        }
+    }
+}
+
+/// Answers what peers ask, until the network stops.
+pub async fn answer(handle: Handle, mut inbox: RequestInbox) {
+    while let Some(request) = inbox.recv().await {
+        let handle = handle.clone();
+        handle.clone().spawn(async move { answer_one(&handle, request).await });
+    }
+}
+
+async fn answer_one(handle: &Handle, request: InboundRequest) {
+    match request.method {
+        Method::Blocks => {
+            let Ok(from) = wire::decode::<Height>(&request.data, 8) else { return };
+            let reader = handle.reader().clone();
+            let blocks = tokio::task::spawn_blocking(move || {
+                reader.snapshot()?.blocks(from, limits::SYNC_BLOCKS_MAX, limits::SYNC_BYTES_MAX)
+            });
+            match blocks.await {
+                Ok(Ok(blocks)) => request.answer(super::links::encode_blocks(&blocks).into()).await,
+                Ok(Err(error)) => tracing::error!(%error, "blocks could not be read for a peer"),
+                Err(_) => {}
+            }
+        }
+        Method::Submit => {
+            let Ok(tx) = wire::decode::<Tx>(&request.data, limits::TX_BYTES_MAX) else { return };
+            let taken = handle.submit(tx).await;
+            request.answer(vec![u8::from(taken.is_ok())].into()).await;
+        }
+        Method::Status => {
+            let height = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+            request.answer(wire::encode(&height).into()).await;
+        }
+        Method::Block => {
+            let Ok(hash) = wire::decode(&request.data, 32) else { return };
+            if let Ok(Some(block)) = handle.reader().snapshot().and_then(|snapshot| snapshot.block_by_hash(&hash)) {
+                request.answer(wire::encode(&block).into()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The handle: what faces and workers ask of a running node.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::app::read_record;
+use super::chain::{ChainStatus, Input};
+use super::clock::Clock;
+use super::metrics::Metrics;
+use crate::config::Config;
+use crate::crypto::keys::AccountKeys;
+use crate::ledger::effects::{Outcome, Receipt};
+use crate::ledger::{Genesis, Key, Record};
+use crate::mempool::{Mempool, Refusal};
+use crate::net::{NetHandle, SendError};
+use crate::store::{Local, Reader, SlotError, Slots, Snapshot, StoreError, TxPlace};
+use crate::types::{AccountId, ChainId, FileId, NodeId, TxId, limits};
+use crate::wire::{self, Action, Topic, Tx, TxBody, VerifiedTx};
+
+/// How often an action is signed anew when another transaction of the account took its nonce.
+const ACT_TRIES: u32 = 4;
+
+/// Why a node cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Nothing of that name.
+    #[error("{what} {id} is not known here")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The caller asked for something that cannot be.
+    #[error("{0}")]
+    Bad(String),
+    /// The account may not do this, or has no keys here.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The mempool does not take the transaction.
+    #[error("the transaction is not taken in: {0}")]
+    Refused(#[from] Refusal),
+    /// The ledger rejected the transaction.
+    #[error("the ledger rejected the transaction: {reason}")]
+    Rejected {
+        /// The transaction.
+        tx: TxId,
+        /// Name of the reason.
+        code: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Not in time.
+    #[error("{what} within {within:?}; {hint}")]
+    Timeout {
+        /// What did not happen.
+        what: String,
+        /// How long was waited.
+        within: Duration,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Not enough other nodes, or they do not answer.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Bytes are not what they must be.
+    #[error("{0}")]
+    Verification(String),
+    /// Too much is under way.
+    #[error(transparent)]
+    Busy(#[from] SendError),
+    /// This node's store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This node's slots failed.
+    #[error(transparent)]
+    Slots(#[from] SlotError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The chain.
+    pub chain: ChainId,
+    /// The node.
+    pub node: NodeId,
+    /// Its account, if its keystore was opened.
+    pub account: Option<AccountId>,
+}
+
+pub(super) struct Inner {
+    pub identity: Identity,
+    pub config: Config,
+    pub genesis: Genesis,
+    pub home: std::path::PathBuf,
+    pub reader: Reader,
+    pub local: Local,
+    pub slots: Option<Slots>,
+    pub key: crate::crypto::SecretKey,
+    pub net: NetHandle,
+    pub mempool: Arc<Mutex<Mempool>>,
+    pub chain: mpsc::Sender<Input>,
+    pub status: watch::Receiver<Option<ChainStatus>>,
+    pub account: Option<AccountKeys>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub outbox: mpsc::Sender<VerifiedTx>,
+    pub ordered: tokio::sync::Mutex<()>,
+    pub denied: Mutex<BTreeSet<NodeId>>,
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+}
+
+/// Acts on a running node. Clones act on the same one.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// A transaction that is final.
+#[derive(Clone, Debug)]
+pub struct FinalTx {
+    /// Its id.
+    pub id: TxId,
+    /// Where it is.
+    pub place: TxPlace,
+    /// What came of it.
+    pub receipt: Receipt,
+}
+
+impl Handle {
+    /// What this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+    /// The chain's genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.inner.genesis
+    }
+    /// Finalized data.
+    pub fn reader(&self) -> &Reader {
+        &self.inner.reader
+    }
+    /// A snapshot of it. Errors: `Store`.
+    pub fn snapshot(&self) -> Result<Snapshot, NodeError> {
+        Ok(self.inner.reader.snapshot()?)
+    }
+    /// The network.
+    pub fn net(&self) -> &NetHandle {
+        &self.inner.net
+    }
+    /// The slots that it holds, if it is a storage node.
+    pub fn slots(&self) -> Option<&Slots> {
+        self.inner.slots.as_ref()
+    }
+    /// How consensus is doing; nothing before the first turn.
+    pub fn status(&self) -> Option<ChainStatus> {
+        self.inner.status.borrow().clone()
+    }
+    /// The clock.
+    pub fn clock(&self) -> Clock {
+        self.inner.clock
+    }
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+    /// Waiting transactions.
+    pub fn mempool(&self) -> MutexGuard<'_, Mempool> {
+        self.inner.mempool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The token that stops everything.
+    pub fn stop_token(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+    pub(super) fn local(&self) -> &Local {
+        &self.inner.local
+    }
+    /// Runs a task that the node waits for when it stops.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(task);
+    }
+
+    /// The account's keys. Errors: `NotAllowed` when this node has none.
+    pub fn keys(&self) -> Result<&AccountKeys, NodeError> {
+        let hint = "this node was started without an account: run it with --password-file";
+        self.inner.account.as_ref().ok_or_else(|| NodeError::NotAllowed(hint.to_owned()))
+    }
+
+    /// A record of the finalized state. Errors: `Store`.
+    pub fn record(&self, key: &Key) -> Result<Option<Record>, NodeError> {
+        Ok(read_record(&self.snapshot()?, key)?)
+    }
+
+    /// Verifies a transaction and takes it in. Errors: `Bad`, `Refused`, `Busy`, `Store`.
+    pub async fn submit(&self, tx: Tx) -> Result<TxId, NodeError> {
+        let tx =
+            VerifiedTx::verify(&self.inner.identity.chain, tx).map_err(|error| NodeError::Bad(error.to_string()))?;
+        self.submit_verified(tx).await
+    }
+
+    async fn submit_verified(&self, tx: VerifiedTx) -> Result<TxId, NodeError> {
+        let id = tx.id();
+        self.take_in(tx.clone())?;
+        self.poke();
+        self.inner.outbox.send(tx).await.map_err(|_| NodeError::Stopping)?;
+        Ok(id)
+    }
+
+    /// Puts a transaction into the mempool. The nonce is read while nobody else changes the pool: a block that becomes final
+    /// after that finds the transaction there and drops it. Errors: `Refused`, `Store`.
+    pub(super) fn take_in(&self, tx: VerifiedTx) -> Result<(), NodeError> {
+        let mut mempool = self.mempool();
+        let next = self.finalized_nonce(&tx.sender())?;
+        mempool.insert(tx, next)?;
+        Ok(())
+    }
+
+    /// Tells the chain thread that transactions wait, if some can be next. A full queue will be looked at anyway.
+    pub(super) fn poke(&self) {
+        if self.mempool().has_next() {
+            let _ = self.inner.chain.try_send(Input::Waiting(true));
+        }
+    }
+
+    pub(super) fn finalized_nonce(&self, account: &AccountId) -> Result<Option<u64>, NodeError> {
+        match self.record(&Key::Account(*account))? {
+            Some(Record::Account(account)) => Ok(Some(account.nonce)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Signs an action with the node's account, submits it, and waits until it is final. If another transaction of the
+    /// account took its nonce, of a node with the same keys or of this one before a restart, it is signed anew.
+    /// Errors: those of `submit`, `NotAllowed`, `Rejected`, `Timeout`.
+    pub async fn act(&self, action: Action, within: Duration) -> Result<FinalTx, NodeError> {
+        let deadline = tokio::time::Instant::now() + within;
+        let mut tries = 1;
+        let done = loop {
+            match self.act_once(&action, deadline, within).await {
+                Err(NodeError::Refused(Refusal::StaleNonce { .. })) if tries < ACT_TRIES => tries += 1,
+                done => break done?,
+            }
+        };
+        match &done.receipt.outcome {
+            Outcome::Applied => Ok(done),
+            Outcome::Rejected(reject) => {
+                Err(NodeError::Rejected { tx: done.id, code: reject.code(), reason: reject.to_string() })
+            }
+        }
+    }
+
+    async fn act_once(
+        &self,
+        action: &Action,
+        deadline: tokio::time::Instant,
+        within: Duration,
+    ) -> Result<FinalTx, NodeError> {
+        let keys = self.keys()?.clone();
+        let sender = keys.account_id();
+        let (id, nonce) = {
+            // One at a time, so that no nonce is given out twice.
+            let _turn = self.inner.ordered.lock().await;
+            let next = self.finalized_nonce(&sender)?.unwrap_or(0);
+            let nonce = self.mempool().next_nonce(&sender, next);
+            let body = TxBody { chain: self.inner.identity.chain, sender, nonce, action: action.clone() };
+            (self.submit(Tx::sign(body, keys.signing())).await?, nonce)
+        };
+        let mut tips = self.inner.reader.watch();
+        let waiting = async {
+            loop {
+                // The nonce is read first: if it is used up then, whatever used it is found.
+                let next = self.finalized_nonce(&sender)?.unwrap_or(0);
+                if let Some(done) = self.final_tx(&id)? {
+                    return Ok(done);
+                }
+                if nonce < next {
+                    return Err(Refusal::StaleNonce { have: nonce, next }.into());
+                }
+                tokio::select! {
+                    changed = tips.changed() => changed.map_err(|_| NodeError::Stopping)?,
+                    () = self.inner.stop.cancelled() => return Err(NodeError::Stopping),
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline, waiting).await {
+            Ok(done) => done,
+            Err(_) => Err(NodeError::Timeout {
+                what: format!("transaction {} is not final", id.short()),
+                within,
+                hint: "it stays in the mempool and may still become final; see `trullo ledger tx`",
+            }),
+        }
+    }
+
+    pub(super) fn gossip_txs(&self, txs: &[Tx]) {
+        if let Err(error) = self.inner.net.gossip(Topic::Transactions, wire::encode(&txs)) {
+            tracing::debug!(%error, "transactions were not gossiped");
+        }
+    }
+
+    /// A final transaction and its receipt. Errors: `Store`.
+    pub fn final_tx(&self, id: &TxId) -> Result<Option<FinalTx>, NodeError> {
+        let snapshot = self.snapshot()?;
+        let Some(place) = snapshot.tx(id)? else { return Ok(None) };
+        let receipts = receipts(&snapshot, place.height)?;
+        let receipt = usize::try_from(place.index).ok().and_then(|index| receipts.into_iter().nth(index));
+        let receipt = receipt.ok_or_else(|| StoreError::corrupted("receipts.v1", place.height.to_string()))?;
+        Ok(Some(FinalTx { id: *id, place, receipt }))
+    }
+
+    /// A file's deal and manifest. Errors: `NotFound`, `Store`.
+    pub fn file(
+        &self,
+        id: &FileId,
+    ) -> Result<(crate::ledger::record::Deal, Option<Box<wire::PublicManifest>>), NodeError> {
+        let snapshot = self.snapshot()?;
+        let Some(Record::File(deal)) = read_record(&snapshot, &Key::File(*id))? else {
+            return Err(NodeError::NotFound { what: "file", id: id.to_string() });
+        };
+        match read_record(&snapshot, &Key::Manifest(*id))? {
+            Some(Record::Manifest(manifest)) => Ok((*deal, Some(manifest))),
+            _ => Ok((*deal, None)),
+        }
+    }
+
+    /// All registered nodes. Errors: `Store`.
+    pub fn nodes(&self) -> Result<Vec<crate::ledger::record::NodeEntry>, NodeError> {
+        let snapshot = self.snapshot()?;
+        let mut nodes = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = snapshot.state_scan(&Key::nodes(), after.as_deref(), 1_024)?;
+            let Some((last, _)) = page.last() else { return Ok(nodes) };
+            after = Some(last.clone());
+            for (key, bytes) in page {
+                let damaged = || StoreError::corrupted("state.v1", hex::encode(&key));
+                let key = Key::from_bytes(&key).ok_or_else(damaged)?;
+                if let Record::Node(entry) = Record::from_bytes(&key, &bytes).map_err(|_| damaged())? {
+                    nodes.push(*entry);
+                }
+            }
+        }
+    }
+
+    /// Size of the chain's database, bytes.
+    pub fn database_bytes(&self) -> u64 {
+        std::fs::metadata(self.inner.home.join("node.redb")).map_or(0, |meta| meta.len())
+    }
+
+    /// Cuts this node off from exactly these nodes. Errors: `Busy`.
+    pub async fn set_denied(&self, nodes: Vec<NodeId>) -> Result<(), NodeError> {
+        *self.inner.denied.lock().unwrap_or_else(PoisonError::into_inner) = nodes.iter().copied().collect();
+        Ok(self.inner.net.set_denied(nodes).await?)
+    }
+    /// The nodes that this one is cut off from.
+    pub fn denied(&self) -> Vec<NodeId> {
+        self.inner.denied.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+/// The receipts of a block. Errors: `Store`.
+pub fn receipts(snapshot: &Snapshot, height: crate::types::Height) -> Result<Vec<Receipt>, StoreError> {
+    let Some(bytes) = snapshot.receipts(height)? else { return Ok(Vec::new()) };
+    let receipts = wire::decode(&bytes, limits::BLOCK_PAYLOAD_BYTES_MAX * 4);
+    receipts.map_err(|_| StoreError::corrupted("receipts.v1", height.to_string()))
+}

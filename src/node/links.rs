@@ -1,0 +1,98 @@
+//! The network as the chain thread sees it: nothing here waits.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::chain::{Input, Links};
+use crate::consensus::evidence::Evidence;
+use crate::net::{Method, Misbehaviour, NetHandle};
+use crate::store::SyncBlock;
+use crate::types::{Height, NodeId, limits};
+use crate::wire::{self, Topic};
+
+/// How long a peer has for an answer with blocks.
+const BLOCKS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Validators that did not propose a block announce every so many heights.
+const OTHERS_ANNOUNCE_EVERY: u64 = 16;
+
+/// Sends for the chain thread.
+pub struct NetLinks {
+    /// The network.
+    pub net: NetHandle,
+    /// Where answers go.
+    pub chain: mpsc::Sender<Input>,
+    /// Runs requests.
+    pub runtime: tokio::runtime::Handle,
+    /// Whether this node is a validator: those talk with each other, and tell the rest of what becomes final.
+    pub validates: bool,
+}
+
+impl Links for NetLinks {
+    fn send(&mut self, to: &[NodeId], frame: Bytes) {
+        if let Err(error) = self.net.send(to, frame) {
+            tracing::warn!(%error, "a consensus message was not sent");
+        }
+    }
+    fn peers(&mut self, nodes: &[NodeId]) {
+        // Validators turn away the consensus streams of a node that is none, again and again.
+        let set = match self.validates {
+            true => self.net.set_consensus_peers(nodes),
+            false => self.net.set_needed_peers(nodes),
+        };
+        if let Err(error) = set {
+            tracing::warn!(%error, "the validators could not be made known to the network");
+        }
+    }
+    fn blame(&mut self, node: NodeId, what: &'static str) {
+        tracing::warn!(peer = ?node, what, "a peer broke a rule");
+        self.net.report_misbehaviour(node, Misbehaviour::InvalidConsensus);
+    }
+    fn request_blocks(&mut self, from: NodeId, height: Height) {
+        let (net, chain) = (self.net.clone(), self.chain.clone());
+        self.runtime.spawn(async move {
+            let question = Bytes::from(wire::encode(&height));
+            let blocks = match net.request(from, Method::Blocks, question, BLOCKS_WITHIN).await {
+                Ok(answer) => decode_blocks(&answer).unwrap_or_else(|| {
+                    net.report_misbehaviour(from, Misbehaviour::InvalidAnswer);
+                    Vec::new()
+                }),
+                Err(error) => {
+                    tracing::debug!(peer = ?from, %error, "no blocks");
+                    Vec::new()
+                }
+            };
+            // The thread has ended if nobody takes them.
+            let _ = chain.send(Input::Blocks { from, blocks }).await;
+        });
+    }
+    fn announce(&mut self, height: Height, proposed_here: bool) {
+        // One voice is enough, so it is the proposer's; the others speak up now and then, in case it does not.
+        let speaks = proposed_here || height.get().is_multiple_of(OTHERS_ANNOUNCE_EVERY);
+        if self.validates
+            && speaks
+            && let Err(error) = self.net.gossip(Topic::Tips, wire::encode(&height))
+        {
+            tracing::debug!(%error, "a new height was not announced");
+        }
+    }
+    fn evidence(&mut self, evidence: &Evidence) {
+        tracing::error!(validator = ?evidence.node, "a validator contradicted itself; the evidence is gossiped");
+        if let Err(error) = self.net.gossip(Topic::Evidence, wire::encode(evidence)) {
+            tracing::warn!(%error, "evidence was not gossiped");
+        }
+    }
+}
+
+/// The bytes of an answer with blocks.
+pub fn encode_blocks(blocks: &[SyncBlock]) -> Vec<u8> {
+    wire::encode(&blocks.iter().map(|block| (&block.block, &block.certificate)).collect::<Vec<_>>())
+}
+
+/// The blocks of an answer, at most `limits::SYNC_BLOCKS_MAX`; nothing if the bytes are none.
+pub fn decode_blocks(bytes: &[u8]) -> Option<Vec<SyncBlock>> {
+    let pairs: Vec<(wire::ProposedBlock, Option<wire::Certificate>)> =
+        wire::decode(bytes, limits::ANSWER_BYTES_MAX).ok()?;
+    let block = |(block, certificate)| SyncBlock { block, certificate };
+    (pairs.len() <= limits::SYNC_BLOCKS_MAX).then(|| pairs.into_iter().map(block).collect())
+}

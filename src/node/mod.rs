@@ -1,0 +1,23 @@
+//! Node: the shell, the only place where logic meets IO.
+//!
+//! Promises: what is sent is covered by what is on disk; finality is read from the store; a stop is clean within seconds.
+//! Not here: rules (`consensus`, `ledger`, `files`), bytes on disk (`store`) and on the network (`net`).
+
+pub mod app;
+pub mod beacon;
+pub mod bundle;
+pub mod chain;
+pub mod clock;
+pub mod files;
+pub mod gossip;
+pub mod handle;
+pub mod home;
+pub mod links;
+pub mod metrics;
+pub mod slots;
+pub mod start;
+#[cfg(test)]
+mod testing;
+
+pub use handle::{Handle, NodeError};
+pub use start::{Node, NodeFailure, Start, start};

@@ -1,0 +1,139 @@
+//! The asking side: one connection to one storage node.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, send, send_frame};
+use super::serve;
+use crate::files::proof::{self, Grain};
+use crate::net::Misbehaviour;
+use crate::node::handle::Handle;
+use crate::types::{FileId, NodeId};
+use crate::wire::{SlotInfo, StorageReceipt};
+
+/// How long a storage node may be silent.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a storage node did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotPeerError {
+    /// It cannot be reached, or the connection broke.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It said no.
+    #[error("it refuses: {0}")]
+    Refused(String),
+    /// It has not let go of an earlier try yet.
+    #[error("it is still busy with an earlier try: {0}")]
+    Busy(String),
+    /// What it sent is not what was asked for.
+    #[error("it sent wrong bytes: {0}")]
+    Wrong(String),
+}
+
+impl From<std::io::Error> for SlotPeerError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+impl From<tokio::time::error::Elapsed> for SlotPeerError {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::Unreachable(format!("no answer within {PATIENCE:?}"))
+    }
+}
+
+/// Bytes to a storage node and back: over the network, or within this process.
+trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+
+/// An open stream to a storage node.
+pub struct SlotPeer {
+    stream: Box<dyn Link>,
+    node: NodeId,
+    handle: Handle,
+}
+
+impl SlotPeer {
+    /// Connects; to this node itself, if it is the one. Errors: `Unreachable`.
+    pub async fn connect(handle: &Handle, node: NodeId) -> Result<Self, SlotPeerError> {
+        let stream: Box<dyn Link> = match serve::connect_here(handle, node) {
+            Some(stream) => Box::new(stream),
+            None => {
+                let stream = handle.net().open_stream(node).await;
+                Box::new(stream.map_err(|error| SlotPeerError::Unreachable(error.to_string()))?)
+            }
+        };
+        Ok(Self { stream, node, handle: handle.clone() })
+    }
+
+    fn wrong(&self, what: impl Into<String>) -> SlotPeerError {
+        self.handle.net().report_misbehaviour(self.node, Misbehaviour::InvalidAnswer);
+        SlotPeerError::Wrong(what.into())
+    }
+
+    async fn ask(&mut self, ask: &Ask) -> Result<(), SlotPeerError> {
+        Ok(tokio::time::timeout(PATIENCE, send(&mut self.stream, ask)).await??)
+    }
+
+    async fn answer(&mut self) -> Result<Answer, SlotPeerError> {
+        match tokio::time::timeout(PATIENCE, receive(&mut self.stream)).await?? {
+            Some(Answer::Refused(reason)) => Err(SlotPeerError::Refused(reason)),
+            Some(Answer::Busy(reason)) => Err(SlotPeerError::Busy(reason)),
+            Some(answer) => Ok(answer),
+            None => Err(SlotPeerError::Unreachable("the connection was closed".to_owned())),
+        }
+    }
+
+    /// Begins or resumes an upload. Returns how many bytes are there already. Errors: all.
+    pub async fn begin(&mut self, upload: [u8; 32], reserve: u64) -> Result<u64, SlotPeerError> {
+        self.ask(&Ask::Upload { upload, reserve }).await?;
+        match self.answer().await? {
+            Answer::Offset(offset) => Ok(offset),
+            other => Err(self.wrong(format!("{other:?} instead of an offset"))),
+        }
+    }
+    /// Sends the next bytes of the upload. Errors: `Unreachable`.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), SlotPeerError> {
+        for frame in bytes.chunks(FRAME_BYTES_MAX) {
+            tokio::time::timeout(PATIENCE, send_frame(&mut self.stream, frame)).await??;
+        }
+        Ok(())
+    }
+    /// Ends the upload and waits until the slot is durable there. Errors: all.
+    pub async fn finish(&mut self, file: FileId, slot: u8, info: SlotInfo) -> Result<StorageReceipt, SlotPeerError> {
+        tokio::time::timeout(PATIENCE, send_frame(&mut self.stream, &[])).await??;
+        self.ask(&Ask::Finish { file, slot, info }).await?;
+        match self.answer().await? {
+            Answer::Receipt(receipt) => Ok(receipt),
+            other => Err(self.wrong(format!("{other:?} instead of a receipt"))),
+        }
+    }
+    /// Asks for blocks of a slot; `block` then receives them one by one. Errors: `Unreachable`.
+    pub async fn read(&mut self, info: &SlotInfo, first: u64, count: u64) -> Result<(), SlotPeerError> {
+        self.ask(&Ask::Read { root: info.root, first, count }).await
+    }
+    /// The next block that was asked for, verified against the slot's root. Errors: all.
+    pub async fn block(&mut self, info: &SlotInfo, index: u64) -> Result<Vec<u8>, SlotPeerError> {
+        let (len, path) = match self.answer().await? {
+            Answer::Block { len, path } => (len, path),
+            other => return Err(self.wrong(format!("{other:?} instead of a block"))),
+        };
+        let expected = Grain::Block.len_at(info.len, index);
+        if expected != usize::try_from(len).ok() {
+            return Err(self.wrong(format!("a block of {len} bytes")));
+        }
+        let mut bytes = vec![0; expected.unwrap_or(0)];
+        tokio::time::timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await??;
+        match proof::verify(&info.root, info.len, Grain::Block, index, &bytes, &path) {
+            Ok(()) => Ok(bytes),
+            Err(error) => Err(self.wrong(error.to_string())),
+        }
+    }
+    /// Ends the stream.
+    pub async fn close(mut self) {
+        // Nothing depends on a farewell.
+        let _ = tokio::time::timeout(PATIENCE, self.stream.shutdown()).await;
+    }
+}

@@ -1,0 +1,108 @@
+//! The slot protocol: length-prefixed questions and answers, with raw bytes in between.
+//!
+//! Upload: `Upload` is answered by `Offset`; then frames of raw bytes follow, an empty one ends them; `Finish` is answered by
+//! `Receipt`. Read: `Read` is answered by one `Block` for each block, each followed by its bytes.
+//! Any question may be answered by `Refused`.
+
+use std::io;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::files::proof::Path;
+use crate::types::{FileId, SlotRoot, limits};
+use crate::wire::{self, SlotInfo, StorageReceipt};
+
+/// A question or an answer, bytes.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// One frame of raw bytes.
+pub const FRAME_BYTES_MAX: usize = limits::SLOT_BLOCK_BYTES;
+
+/// What is asked of a storage node.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Ask {
+    /// Begin an upload, or go on with it.
+    Upload {
+        /// Chosen by the sender.
+        upload: [u8; 32],
+        /// Bytes expected; 0 if unknown.
+        reserve: u64,
+    },
+    /// The upload is a slot of this file.
+    Finish {
+        /// The file.
+        file: FileId,
+        /// The slot's place.
+        slot: u8,
+        /// Root and length of what was sent.
+        info: SlotInfo,
+    },
+    /// Send blocks of a slot.
+    Read {
+        /// The slot.
+        root: SlotRoot,
+        /// The first block.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What a storage node answers.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Answer {
+    /// Bytes that are here already; send from there on.
+    Offset(u64),
+    /// The slot is durable.
+    Receipt(StorageReceipt),
+    /// A block follows.
+    Block {
+        /// Its length.
+        len: u32,
+        /// The values that prove it.
+        path: Path,
+    },
+    /// Not done; why.
+    Refused(String),
+    /// Not done, but soon possible: an earlier try is not over yet.
+    Busy(String),
+}
+
+/// Sends a question or an answer.
+pub async fn send<T: BorshSerialize>(io: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+    send_frame(io, &wire::encode(message)).await?;
+    io.flush().await
+}
+
+/// Receives a question or an answer; nothing at the clean end of the stream.
+pub async fn receive<T: BorshDeserialize>(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let mut frame = Vec::new();
+    if !receive_frame(io, &mut frame, MESSAGE_BYTES_MAX).await? {
+        return Ok(None);
+    }
+    let message = wire::decode(&frame, MESSAGE_BYTES_MAX).map_err(io::Error::other)?;
+    Ok(Some(message))
+}
+
+/// Sends raw bytes, at most `FRAME_BYTES_MAX`.
+pub async fn send_frame(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    io.write_all(&len.to_le_bytes()).await?;
+    io.write_all(bytes).await
+}
+
+/// Receives raw bytes, at most `max`, into `frame`; false at the clean end of the stream.
+pub async fn receive_frame(io: &mut (impl AsyncRead + Unpin), frame: &mut Vec<u8>, max: usize) -> io::Result<bool> {
+    let mut len = [0; 4];
+    if io.read(&mut len[..1]).await? == 0 {
+        return Ok(false);
+    }
+    io.read_exact(&mut len[1..]).await?;
+    let len = usize::try_from(u32::from_le_bytes(len)).map_err(io::Error::other)?;
+    if len > max {
+        return Err(io::Error::other(format!("a frame of {len} bytes; at most {max} are allowed")));
+    }
+    frame.resize(len, 0);
+    io.read_exact(frame).await?;
+    Ok(true)
+}

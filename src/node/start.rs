@@ -1,0 +1,335 @@
+//! From a home directory to a running node, and back.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::app::{LedgerApp, Parts, state_changes, validators};
+use super::beacon::BeaconChain;
+use super::chain::{Chain, Input, OnFinal, Setup, exec};
+use super::clock::Clock;
+use super::handle::{Handle, Identity, Inner};
+use super::links::NetLinks;
+use super::metrics::Metrics;
+use super::{gossip, slots};
+use crate::config::Config;
+use crate::consensus;
+use crate::crypto::SecretKey;
+use crate::crypto::keys::AccountKeys;
+use crate::files::erasure;
+use crate::ledger::{Genesis, GenesisError};
+use crate::mempool::{Capacity, Mempool};
+use crate::net::{self, Address, NetConfig, NetError, NetLimits, PeerAddress};
+use crate::store::{FinalBlock, Local, Options, SlotSettings, Slots, Store, StoreError};
+use crate::types::{Millis, Role, limits};
+use crate::wire::{Certificate, ProposedBlock};
+
+/// How long everything has to end by itself when the node stops.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// Longest time to a view's end before anything was measured, if the timers are longer.
+const VIEW_BASE: Millis = Millis::new(1_000);
+
+/// Why a node does not start or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFailure {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The genesis file.
+    #[error("the genesis file is not valid: {0}")]
+    Genesis(#[from] GenesisError),
+    /// A setting.
+    #[error("{0}")]
+    Setting(String),
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] erasure::MissingFeature),
+    /// A thread could not be started, or ended badly.
+    #[error("{0}")]
+    Thread(String),
+}
+
+/// What a node starts from.
+pub struct Start {
+    /// The home directory.
+    pub home: PathBuf,
+    /// Its settings.
+    pub config: Config,
+    /// The chain's genesis.
+    pub genesis: Genesis,
+    /// The account's keys, if its keystore was opened.
+    pub account: Option<AccountKeys>,
+}
+
+/// A running node.
+pub struct Node {
+    handle: Handle,
+    chain: std::thread::JoinHandle<Result<(), StoreError>>,
+    exec: std::thread::JoinHandle<()>,
+}
+
+impl Node {
+    /// Acts on the node.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the node is told to stop or cannot go on, then ends everything: what was acknowledged is durable.
+    /// Errors: the failure that ended it.
+    pub async fn finish(self) -> Result<(), NodeFailure> {
+        self.handle.stop_token().cancelled().await;
+        let inner = &self.handle.inner;
+        // The thread may have ended already, with the failure that stopped the node.
+        let deadline = tokio::time::Instant::now() + STOP_WITHIN;
+        let _ = timeout_at(deadline, inner.chain.send(Input::Stop)).await;
+        let threads = tokio::task::spawn_blocking(move || (self.chain.join(), self.exec.join()));
+        let tasks = async {
+            inner.net.shutdown().await;
+            inner.tasks.close();
+            inner.tasks.wait().await;
+        };
+        if timeout_at(deadline, tasks).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        let died = |which| NodeFailure::Thread(format!("the {which} thread died; its last words are above"));
+        match timeout_at(deadline, threads).await {
+            Ok(Ok((chain, exec))) => {
+                chain.map_err(|_| died("chain"))??;
+                exec.map_err(|_| died("execution"))
+            }
+            Ok(Err(_)) => Err(died("joining")),
+            Err(_) => Err(NodeFailure::Thread("the chain thread did not end in time".to_owned())),
+        }
+    }
+}
+
+/// Starts a node on the current tokio runtime. Errors: each of `NodeFailure`.
+pub async fn start(start: Start) -> Result<Node, NodeFailure> {
+    let Start { home, config, genesis, account } = start;
+    erasure::check_cpu()?;
+    genesis.check()?;
+    let chain_id = genesis.chain_id();
+    let store = Store::open(&home.join("node.redb"), &Options::default())?;
+    store.expect_chain(chain_id)?;
+    let local = Local::open(&home.join("local.redb"), &Options::default())?;
+    local.expect_chain(chain_id)?;
+    write_genesis(&store, &genesis)?;
+    let signer = store.signer()?;
+    let key = SecretKey::from_seed(&signer.seed());
+    let reader = store.reader();
+    let set = Arc::new(validators(&reader.snapshot()?)?);
+    let core = core_config(&config, &genesis, &key)?;
+    let slots = match config.node.roles.has(Role::Storage) {
+        true => {
+            let settings = SlotSettings { capacity: config.storage.capacity, reserve: config.storage.reserve };
+            Some(Slots::open(&home.join("slots"), local.clone(), settings)?)
+        }
+        false => None,
+    };
+    let (metrics, net_metrics) = Metrics::new();
+    let (net, inboxes) = net::start(net_config(&config, &genesis, &key)?, net_metrics).await?;
+    let clock = Clock::start();
+    let stop = CancellationToken::new();
+    let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));
+    let (chain_in, inbox) = mpsc::channel(limits::CHAIN_INBOX_MAX);
+    let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
+    let (status_in, status) = watch::channel(None);
+    let beacon = BeaconChain::of(&signer.seed(), 0);
+    let parts = Parts {
+        config: core.clone(),
+        set: set.clone(),
+        reader: reader.clone(),
+        mempool: mempool.clone(),
+        beacon,
+        clock,
+    };
+    let (commands, exec) = start_exec(LedgerApp::new(parts), chain_in.clone(), stop.clone())?;
+    let is_validator = set.index_of(&key.public().node_id()).is_some();
+    let links = NetLinks {
+        net: net.clone(),
+        chain: chain_in.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        validates: is_validator,
+    };
+    let setup = Setup {
+        db: store,
+        key: key.clone(),
+        config: core,
+        set,
+        silent_until: None,
+        links,
+        exec: commands,
+        inbox,
+        status: status_in,
+        on_final: on_final(mempool.clone()),
+        clock,
+    };
+    let chain = start_chain(setup, stop.clone())?;
+    let identity =
+        Identity { chain: chain_id, node: net.node(), account: account.as_ref().map(AccountKeys::account_id) };
+    let inner = Inner {
+        identity,
+        config,
+        genesis,
+        home,
+        reader,
+        local,
+        slots: slots.clone(),
+        key: key.clone(),
+        net,
+        mempool,
+        chain: chain_in,
+        status,
+        account,
+        clock,
+        metrics,
+        outbox,
+        ordered: tokio::sync::Mutex::new(()),
+        denied: Mutex::new(BTreeSet::new()),
+        stop,
+        tasks: TaskTracker::new(),
+    };
+    let handle = Handle { inner: Arc::new(inner) };
+    spawn_services(&handle, inboxes, outgoing, slots, key);
+    Ok(Node { handle, chain, exec })
+}
+
+fn spawn_services(
+    handle: &Handle,
+    inboxes: net::Inboxes,
+    outgoing: mpsc::Receiver<crate::wire::VerifiedTx>,
+    slots: Option<Slots>,
+    key: SecretKey,
+) {
+    let net::Inboxes { consensus, gossip, requests, streams } = inboxes;
+    let chain = handle.inner.chain.clone();
+    handle.spawn(async move {
+        let mut consensus = consensus;
+        while let Some((from, bytes)) = consensus.recv().await {
+            if chain.send(Input::Peer { from, bytes }).await.is_err() {
+                return;
+            }
+        }
+    });
+    handle.spawn(gossip::receive(handle.clone(), gossip));
+    handle.spawn(gossip::send_txs(handle.clone(), outgoing));
+    handle.spawn(gossip::repeat_txs(handle.clone()));
+    handle.spawn(gossip::answer(handle.clone(), requests));
+    handle.spawn(gossip::announce(handle.clone()));
+    if let Some(slots) = slots {
+        handle.spawn(slots::serve::run(handle.clone(), slots.clone(), key, streams));
+        handle.spawn(slots::serve::release(handle.clone(), slots));
+    }
+}
+
+/// Writes the genesis block and state, the first time.
+pub(super) fn write_genesis(store: &Store, genesis: &Genesis) -> Result<(), NodeFailure> {
+    if store.reader().tip().is_some() {
+        return Ok(());
+    }
+    let block = genesis.block()?;
+    let justify = Certificate::genesis(block.hash());
+    let proposed = ProposedBlock { block, justify: justify.clone() };
+    let (records, tree) = (genesis.records()?, genesis.tree()?);
+    let receipts = crate::wire::encode(&Vec::<crate::ledger::Receipt>::new());
+    let mut batch = store.batch()?;
+    batch.finalize(&FinalBlock {
+        block: &proposed,
+        certificate: None,
+        receipts: &receipts,
+        txs: &[],
+        state: &state_changes(&records),
+        tree: &tree,
+    })?;
+    Ok(batch.commit()?)
+}
+
+fn core_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<consensus::Config, NodeFailure> {
+    let idle_interval = config.consensus.idle_interval.unwrap_or(genesis.timing.idle_interval);
+    let floor = config.consensus.view_floor.unwrap_or(genesis.timing.view_floor);
+    let cap = config.consensus.view_cap.unwrap_or(genesis.timing.view_cap).max(floor);
+    Ok(consensus::Config {
+        chain: genesis.chain_id(),
+        genesis: genesis.block()?.hash(),
+        epoch_blocks: genesis.epoch_blocks,
+        idle_interval,
+        me: key.public().node_id(),
+        view_base: VIEW_BASE.max(floor).min(cap),
+        view_floor: floor,
+        view_cap: cap,
+        planted: consensus::planted::Planted::default(),
+    })
+}
+
+fn net_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<NetConfig, NodeFailure> {
+    let wrong = |what: &str, text: &str, error: String| NodeFailure::Setting(format!("net.{what} {text:?}: {error}"));
+    let listen =
+        config.net.listen.iter().map(|text| text.parse::<Address>().map_err(|e| wrong("listen", text, e.to_string())));
+    let bootstrap = config
+        .net
+        .bootstrap
+        .iter()
+        .map(|text| text.parse::<PeerAddress>().map_err(|e| wrong("bootstrap", text, e.to_string())));
+    let memory_bytes = usize::try_from(config.net.memory_max.get()).unwrap_or(usize::MAX);
+    Ok(NetConfig {
+        key: key.clone(),
+        chain: genesis.chain_id(),
+        listen: listen.collect::<Result<_, _>>()?,
+        announce: Vec::new(),
+        bootstrap: bootstrap.collect::<Result<_, _>>()?,
+        limits: NetLimits { connections: config.net.connections_max, memory_bytes, ..NetLimits::default() },
+    })
+}
+
+/// A node that does not execute must not look alive either: the thread's end is the node's end.
+fn start_exec(
+    app: LedgerApp,
+    out: mpsc::Sender<Input>,
+    stop: CancellationToken,
+) -> Result<(exec::Commands, std::thread::JoinHandle<()>), NodeFailure> {
+    let (commands, queue) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("exec".to_owned()).spawn(move || {
+        let _stops = stop.drop_guard();
+        exec::run(app, queue, out);
+    });
+    Ok((commands, thread.map_err(|error| NodeFailure::Thread(error.to_string()))?))
+}
+
+/// The thread's end is the node's end: a node without a chain must not look alive.
+fn start_chain(
+    setup: Setup<NetLinks>,
+    stop: CancellationToken,
+) -> Result<std::thread::JoinHandle<Result<(), StoreError>>, NodeFailure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| NodeFailure::Thread(error.to_string()))?;
+    let (chain, inbox) = Chain::open(setup)?;
+    let thread = std::thread::Builder::new().name("chain".to_owned()).spawn(move || {
+        let _stops = stop.drop_guard();
+        let ended = chain.run(inbox, &runtime);
+        if let Err(error) = &ended {
+            tracing::error!(%error, "the chain cannot go on; the node stops");
+        }
+        ended
+    });
+    thread.map_err(|error| NodeFailure::Thread(error.to_string()))
+}
+
+/// What is done with each final block: its transactions no longer wait.
+fn on_final(mempool: Arc<Mutex<Mempool>>) -> OnFinal {
+    Box::new(move |blocks| {
+        let mut mempool = mempool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for executed in blocks {
+            mempool.finalized(executed.block.header().height, &executed.verified);
+        }
+        mempool.has_next()
+    })
+}

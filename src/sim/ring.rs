@@ -1,0 +1,120 @@
+//! Ring: the validators' keys, and who has signed what.
+//!
+//! In most runs a signature is ideal: it holds exactly if the key's owner made it, which the ring remembers. Some runs sign
+//! and verify for real (`gate`). Either way the checker asks the ring alone.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use crate::crypto::{SecretKey, Signature};
+use crate::types::{BlockHash, ChainId, Height, NodeId, Round};
+use crate::wire::certificate::Statement;
+use crate::wire::{Certificate, Message, TimeoutCertificate, Unsigned, Validator, ValidatorSet, VoteKind};
+
+/// The simulated chain.
+pub const CHAIN: ChainId = ChainId::from_bytes([7; 32]);
+/// Its genesis block.
+pub const GENESIS: BlockHash = BlockHash::from_bytes([0; 32]);
+/// Most validators that a run may have.
+pub const VALIDATORS_MAX: u16 = 32;
+
+static KEYS: LazyLock<Vec<(NodeId, SecretKey)>> = LazyLock::new(|| {
+    let key = |n: u8| SecretKey::from_seed(&[n; 32]);
+    (1..=VALIDATORS_MAX as u8).map(key).map(|key| (key.public().node_id(), key)).collect()
+});
+
+/// The keys of one run.
+pub struct Ring {
+    keys: Vec<(NodeId, SecretKey)>,
+    set: Arc<ValidatorSet>,
+    real: bool,
+    said: HashSet<(u16, Statement)>,
+    known: BTreeSet<(Round, VoteKind, Height, BlockHash)>,
+}
+
+impl Ring {
+    /// Keys of so many validators of equal weight, 1 to `VALIDATORS_MAX`; `real` ones sign with ed25519.
+    pub fn new(validators: u16, real: bool) -> Self {
+        let mut keys = KEYS[..usize::from(validators.clamp(1, VALIDATORS_MAX))].to_vec();
+        keys.sort_by_key(|(node, _)| *node);
+        let members = keys.iter().map(|(node, _)| Validator { node: *node, power: 1 }).collect();
+        let set = ValidatorSet::new(members);
+        let set = Arc::new(set.expect("distinct nodes of weight 1 in order are a set"));
+        Self { keys, set, real, said: HashSet::new(), known: BTreeSet::new() }
+    }
+    /// The validators.
+    pub fn set(&self) -> &Arc<ValidatorSet> {
+        &self.set
+    }
+    /// Whether signatures are real.
+    pub fn is_real(&self) -> bool {
+        self.real
+    }
+    /// The node of a validator.
+    pub fn node(&self, index: u16) -> NodeId {
+        self.keys[usize::from(index)].0
+    }
+    /// Signs a message with a validator's key.
+    pub fn sign(&mut self, signer: u16, unsigned: Unsigned) -> Message {
+        let statement = unsigned.statement();
+        self.said.insert((signer, statement));
+        if self.real {
+            return unsigned.sign(&CHAIN, &self.keys[usize::from(signer)].1);
+        }
+        unsigned.signed(ideal(signer, &statement))
+    }
+    /// Whether the validator has signed this.
+    pub fn holds(&self, signer: u16, statement: &Statement) -> bool {
+        self.said.contains(&(signer, *statement))
+    }
+    /// Whether a quorum has signed this: the checker's own judgement.
+    pub fn certifies(&mut self, certificate: &Certificate) -> bool {
+        if certificate.is_genesis(&GENESIS) {
+            return true;
+        }
+        let name = (certificate.round, certificate.kind, certificate.height, certificate.block);
+        if self.known.contains(&name) {
+            return true;
+        }
+        let statement = certificate.statement();
+        let power = certificate.power(&self.set).unwrap_or(0);
+        let signed = certificate.signatures.iter().all(|signed| self.holds(signed.index, &statement));
+        let holds = signed && self.set.is_quorum(power);
+        if holds {
+            self.known.insert(name);
+        }
+        holds
+    }
+    /// Whether the validators named in a certificate have signed it, a quorum or not.
+    pub fn signed(&self, certificate: &Certificate) -> bool {
+        let statement = certificate.statement();
+        certificate.is_genesis(&GENESIS)
+            || certificate.signatures.iter().all(|signed| self.holds(signed.index, &statement))
+    }
+    /// Whether the validators named in a timeout certificate have signed it, and it carries their highest certificate.
+    pub fn signed_timeouts(&self, timeout: &TimeoutCertificate) -> bool {
+        let said = |high: Round| Statement::Timeout { round: timeout.round, high };
+        timeout.timeouts.iter().all(|one| self.holds(one.index, &said(one.high)))
+            && timeout.timeouts.iter().map(|one| one.high).max() == Some(timeout.high.rank())
+            && self.signed(&timeout.high)
+    }
+}
+
+/// Bytes that tell signatures apart; they prove nothing by themselves.
+fn ideal(signer: u16, statement: &Statement) -> Signature {
+    let mut raw = [0; 64];
+    let (round, rest) = match statement {
+        Statement::Propose { round, block } | Statement::Vote { round, block, .. } => (round, *block.as_bytes()),
+        Statement::Timeout { round, high } => {
+            let mut rest = [0; 32];
+            rest[..8].copy_from_slice(&high.epoch.get().to_be_bytes());
+            rest[8..16].copy_from_slice(&high.view.get().to_be_bytes());
+            (round, rest)
+        }
+    };
+    raw[..2].copy_from_slice(&signer.to_be_bytes());
+    raw[2..10].copy_from_slice(&round.view.get().to_be_bytes());
+    raw[10..18].copy_from_slice(&round.epoch.get().to_be_bytes());
+    raw[32..].copy_from_slice(&rest);
+    Signature::from_bytes(raw)
+}

@@ -1,0 +1,242 @@
+//! One write to the chain's database: everything in it becomes durable together, by one commit, or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::db::{Shared, WHAT, begin_durable, read_signer, write_signer};
+use super::error::{StoreError, from_redb};
+use super::keys::{AccountTxKey, BlockKey, TxIndex};
+use super::reader::Tip;
+use super::row::{guarded, is_whole, open_write, put};
+use super::{tables, tree};
+use crate::ledger::tree::TreeUpdate;
+use crate::types::{AccountId, Height, TxId};
+use crate::wire::{self, Certificate, ProposedBlock};
+
+/// What a block changes in the ledger's records: the new bytes of a key, or nothing when it is removed.
+pub type StateChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A transaction as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexedTx {
+    /// Its id.
+    pub id: TxId,
+    /// The accounts it touches, each once.
+    pub accounts: Vec<AccountId>,
+}
+
+/// A block that is final, with all that came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct FinalBlock<'a> {
+    /// The block with its justification.
+    pub block: &'a ProposedBlock,
+    /// Its own commit certificate; a block finalized through a later one has none.
+    pub certificate: Option<&'a Certificate>,
+    /// Receipts of its transactions, canonical bytes.
+    pub receipts: &'a [u8],
+    /// Its transactions in order.
+    pub txs: &'a [IndexedTx],
+    /// Changes of the ledger's records.
+    pub state: &'a StateChanges,
+    /// Changes of the state tree; its version is the block's height.
+    pub tree: &'a TreeUpdate,
+}
+
+/// A write in progress. Dropping it without `commit` leaves no trace.
+pub struct Batch {
+    shared: Arc<Shared>,
+    txn: Option<WriteTransaction>,
+    tip: Option<Tip>,
+    failed: bool,
+}
+
+impl Batch {
+    pub(super) fn begin(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        // redb would wait for the other write to end, which on one thread is for ever.
+        if shared.writing.swap(true, Ordering::AcqRel) {
+            return Err(StoreError::Busy);
+        }
+        let tip = shared.tip.borrow().clone();
+        let mut batch = Self { shared, txn: None, tip, failed: false };
+        batch.txn = Some(guarded(WHAT, || begin_durable(&batch.shared.db, batch.shared.quick_repair))?);
+        Ok(batch)
+    }
+
+    /// Carries out writes; after one that failed the batch cannot be committed.
+    fn write<T>(&mut self, writes: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let Some(txn) = self.txn.as_ref().filter(|_| !self.failed) else {
+            return Err(StoreError::Stopped);
+        };
+        let done = guarded(WHAT, || writes(txn));
+        self.failed = done.is_err();
+        done
+    }
+
+    /// Replaces the safety record (protocol rule 8); canonical bytes. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn put_record(&mut self, record: &[u8]) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let mut signer = read_signer(&open_write(txn, tables::SIGNER)?)?;
+            signer.set_record(record);
+            write_signer(txn, &signer)
+        })
+    }
+
+    /// Lets a quarantined key sign again. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn lift_quarantine(&mut self) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let mut signer = read_signer(&open_write(txn, tables::SIGNER)?)?;
+            signer.set_quarantine(None);
+            write_signer(txn, &signer)
+        })
+    }
+
+    /// Keeps blocks that are or will be voted for, until they are final or conflict with a final one (protocol
+    /// rule 9). Those that are there already cost a look; those of a height that is final are passed over, since nothing
+    /// would ever remove them. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn put_pending<'b>(&mut self, blocks: impl IntoIterator<Item = &'b ProposedBlock>) -> Result<(), StoreError> {
+        let tip = self.tip.as_ref().map(|tip| tip.height);
+        self.write(|txn| {
+            let mut table = open_write(txn, tables::BLOCKS)?;
+            let mut above = blocks.into_iter().filter(|block| tip.is_none_or(|tip| block.header().height > tip));
+            above.try_for_each(|block| put_block(&mut table, key_of(block), block))
+        })
+    }
+
+    /// Appends a final block: header, payload, receipts, index, state and tree; drops the pending blocks that conflict
+    /// with it. It must follow the last final one. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn finalize(&mut self, block: &FinalBlock<'_>) -> Result<(), StoreError> {
+        let header = block.block.header();
+        let key = key_of(block.block);
+        let follows = match &self.tip {
+            Some(tip) => tip.height.next() == Some(header.height) && tip.hash == header.parent,
+            None => header.height == Height::GENESIS,
+        };
+        assert!(follows, "a final block follows the last final one");
+        assert!(block.tree.height() == header.height, "the tree's version is the block's height");
+        self.write(|txn| {
+            write_chain(txn, key, block)?;
+            write_index(txn, header.height, block.txs)?;
+            let mut state = open_write(txn, tables::STATE)?;
+            for (at, value) in block.state {
+                match value {
+                    Some(value) => put(&mut state, tables::STATE, at.as_slice(), value)?,
+                    None => {
+                        state.remove(at.as_slice()).map_err(|error| from_redb("state.v1", error))?;
+                    }
+                }
+            }
+            drop(state);
+            tree::write(txn, block.tree)
+        })?;
+        self.tip = Some(Tip { height: key.height, hash: key.hash, header: header.clone() });
+        Ok(())
+    }
+
+    /// Removes payloads and receipts of final blocks below a height, at most `limit` blocks; headers, certificates and
+    /// index stay. Returns how many were removed. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn prune_bodies(&mut self, below: Height, limit: usize) -> Result<usize, StoreError> {
+        let tip = self.tip.as_ref().map_or(Height::GENESIS, |tip| tip.height);
+        let end = BlockKey::first(below.min(tip));
+        self.write(|txn| {
+            let mut blocks = open_write(txn, tables::BLOCKS)?;
+            let old = keys_in(&blocks, BlockKey::first(Height::GENESIS), end, limit)?;
+            let mut receipts = open_write(txn, tables::RECEIPTS)?;
+            for key in &old {
+                blocks.remove(key).map_err(|error| from_redb("blocks.v1", error))?;
+                receipts.remove(key.height).map_err(|error| from_redb("receipts.v1", error))?;
+            }
+            Ok(old.len())
+        })
+    }
+
+    /// Makes all of it durable: returns only when it is on disk. Whoever watches the tip then hears of it.
+    /// Errors: `Io`, `Stopped`; what was not acknowledged may or may not be there after the next start, as a whole.
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        let txn = self.txn.take().filter(|_| !self.failed).ok_or(StoreError::Stopped)?;
+        guarded(WHAT, || txn.commit().map_err(|error| from_redb(WHAT, error)))?;
+        let tip = self.tip.take();
+        self.shared.tip.send_if_modified(|last| {
+            let moved = last.as_ref().map(|tip| tip.height) != tip.as_ref().map(|tip| tip.height);
+            *last = tip;
+            moved
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let txn = self.txn.take();
+        // Rolling back reads the same pages that made the write fail.
+        let _: Result<(), StoreError> = guarded(WHAT, || {
+            drop(txn);
+            Ok(())
+        });
+        self.shared.writing.store(false, Ordering::Release);
+    }
+}
+
+fn key_of(block: &ProposedBlock) -> BlockKey {
+    BlockKey { height: block.header().height, hash: block.block.hash() }
+}
+
+type BlockTable<'t> = redb::Table<'t, BlockKey, &'static [u8]>;
+
+/// Writes a block unless it is there. What is there is read, so that a damaged row is replaced by the good one.
+fn put_block(table: &mut BlockTable<'_>, key: BlockKey, block: &ProposedBlock) -> Result<(), StoreError> {
+    match is_whole(table, tables::BLOCKS, key) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(StoreError::Corrupted { .. }) => put(table, tables::BLOCKS, key, &wire::encode(block)),
+        Err(error) => Err(error),
+    }
+}
+
+/// At most `limit` keys from `first` up to, not including, `end`.
+fn keys_in(table: &BlockTable<'_>, first: BlockKey, end: BlockKey, limit: usize) -> Result<Vec<BlockKey>, StoreError> {
+    let rows = table.range(first..end).map_err(|error| from_redb("blocks.v1", error))?;
+    let keys = rows.take(limit).map(|row| row.map(|(key, _)| key.value()));
+    keys.collect::<Result<_, _>>().map_err(|error| from_redb("blocks.v1", error))
+}
+
+fn write_chain(txn: &WriteTransaction, key: BlockKey, block: &FinalBlock<'_>) -> Result<(), StoreError> {
+    let mut blocks = open_write(txn, tables::BLOCKS)?;
+    put_block(&mut blocks, key, block.block)?;
+    let mut rivals = keys_in(&blocks, BlockKey::first(key.height), BlockKey::last(key.height), usize::MAX)?;
+    rivals.retain(|rival| *rival != key);
+    for rival in rivals {
+        blocks.remove(rival).map_err(|error| from_redb("blocks.v1", error))?;
+    }
+    let header = wire::encode(block.block.header());
+    put(&mut open_write(txn, tables::HEADERS)?, tables::HEADERS, key.height, &header)?;
+    let height = key.height.get().to_be_bytes();
+    put(&mut open_write(txn, tables::BLOCK_HEIGHTS)?, tables::BLOCK_HEIGHTS, key.hash, &height)?;
+    put(&mut open_write(txn, tables::RECEIPTS)?, tables::RECEIPTS, key.height, block.receipts)?;
+    if let Some(certificate) = block.certificate {
+        let bytes = wire::encode(certificate);
+        put(&mut open_write(txn, tables::CERTIFICATES)?, tables::CERTIFICATES, key.height, &bytes)?;
+    }
+    Ok(())
+}
+
+fn write_index(txn: &WriteTransaction, height: Height, txs: &[IndexedTx]) -> Result<(), StoreError> {
+    let mut places = open_write(txn, tables::TXS)?;
+    let mut accounts = open_write(txn, tables::ACCOUNT_TXS)?;
+    for (index, tx) in (0_u32..).map(TxIndex).zip(txs) {
+        let mut place = [0; 12];
+        place[..8].copy_from_slice(&height.get().to_be_bytes());
+        place[8..].copy_from_slice(&index.0.to_be_bytes());
+        put(&mut places, tables::TXS, tx.id, &place)?;
+        for account in &tx.accounts {
+            let key = AccountTxKey { account: *account, height, index };
+            accounts.insert(key, ()).map_err(|error| from_redb("account_txs.v1", error))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

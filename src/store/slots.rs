@@ -1,0 +1,486 @@
+//! The slots that this node holds: files under `slots/`, and their index in `local.redb`.
+//!
+//! A slot is in the index if and only if its bytes and its name are durable: on the way in the file comes first,
+//! on the way out the index does. So after a crash there may be a file that the index does not know, which the next
+//! start removes, but never an entry without its file. New slots are refused when the offered capacity is used up or the
+//! disk comes near its reserve; serving and removing always works.
+//! Not here: who may store what (`node`, by the ledger).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::{SlotError, SlotRefusal, StoreError};
+use super::local::{Local, Write};
+use super::slot_file::{Slot, file_len};
+use super::tables;
+use super::upload::Upload;
+use crate::types::{ByteCount, FileId, SlotRoot};
+use crate::wire::SlotInfo;
+
+/// Uploads that nobody carries on and that are kept all the same, so that they can be resumed.
+pub const IDLE_UPLOADS_MAX: usize = 1_024;
+/// Rows read at once when all are looked through.
+const SCAN: usize = 1_024;
+
+/// How much a node may store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotSettings {
+    /// Bytes of slots that it offers to hold.
+    pub capacity: ByteCount,
+    /// Bytes of the disk that stay free of slots.
+    pub reserve: ByteCount,
+}
+
+/// How much a node stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotUse {
+    /// Slots held.
+    pub slots: u64,
+    /// Their bytes.
+    pub stored: ByteCount,
+    /// Bytes set aside for uploads in progress or kept for resuming.
+    pub pending: ByteCount,
+    /// Bytes that new slots may still have.
+    pub free: ByteCount,
+}
+
+/// Names an upload. Its sender chooses it, at random, and resumes by it.
+pub type UploadId = [u8; 32];
+
+/// What a task holds for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// An upload.
+    Upload(UploadId),
+    /// A slot whose index entry changes.
+    Slot(SlotRoot),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Upload(id) => write!(f, "upload {}", hex::encode(id)),
+            Self::Slot(root) => write!(f, "slot {root}"),
+        }
+    }
+}
+
+/// An upload that nobody carries on just now.
+struct Idle {
+    id: UploadId,
+    /// Bytes on disk that can be trusted.
+    bytes: u64,
+    since: Instant,
+}
+
+/// All slots of a node; cheap to clone, for any thread. Its calls block on the disk.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    dir: PathBuf,
+    pub(super) local: Local,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slots").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    settings: SlotSettings,
+    slots: u64,
+    stored: u64,
+    /// What tasks hold, with the bytes set aside for it.
+    busy: BTreeMap<Key, u64>,
+    /// Uploads that nobody carries on, the oldest first.
+    idle: VecDeque<Idle>,
+}
+
+impl State {
+    fn pending(&self) -> u64 {
+        let (busy, idle) = (self.busy.values(), self.idle.iter().map(|idle| &idle.bytes));
+        busy.chain(idle).fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+    fn free(&self, disk: u64) -> u64 {
+        let offered = self.settings.capacity.get().saturating_sub(self.stored).saturating_sub(self.pending());
+        // What idle uploads hold is already missing from the disk's own figure.
+        let coming = self.busy.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        offered.min(disk.saturating_sub(self.settings.reserve.get()).saturating_sub(coming))
+    }
+}
+
+/// A slot's row in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    len: u64,
+    /// Files that claim it.
+    claims: u32,
+}
+
+impl Entry {
+    fn to_bytes(self) -> Vec<u8> {
+        [self.len.to_be_bytes().as_slice(), &self.claims.to_be_bytes()].concat()
+    }
+    fn parse(root: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
+        let parts = bytes.split_first_chunk::<8>().and_then(|(len, claims)| {
+            Some(Self { len: u64::from_be_bytes(*len), claims: u32::from_be_bytes(claims.try_into().ok()?) })
+        });
+        parts.ok_or_else(|| StoreError::corrupted("slots.v1", hex::encode(root)))
+    }
+}
+
+fn claim_key(file: &FileId, place: u8) -> Vec<u8> {
+    [file.as_bytes().as_slice(), &[place]].concat()
+}
+
+fn root_from(table: &str, bytes: &[u8]) -> Result<SlotRoot, StoreError> {
+    let raw = <[u8; 32]>::try_from(bytes).map_err(|_| StoreError::corrupted(table, hex::encode(bytes)))?;
+    Ok(SlotRoot::from_bytes(raw))
+}
+
+/// Keeps other tasks from the same upload or slot while it lives.
+#[derive(Debug)]
+pub(super) struct Hold {
+    slots: Arc<Inner>,
+    key: Key,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.slots.state().busy.remove(&self.key);
+    }
+}
+
+/// Takes an upload or a slot for the calling task alone.
+pub(super) fn hold(slots: &Arc<Inner>, key: Key) -> Result<Hold, SlotRefusal> {
+    let mut state = slots.state();
+    if state.busy.contains_key(&key) {
+        return Err(SlotRefusal::Busy(key.to_string()));
+    }
+    state.busy.insert(key, 0);
+    Ok(Hold { slots: Arc::clone(slots), key })
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state holds after any step of whoever panicked with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Where the file of a slot lies.
+    pub(super) fn path(&self, root: &SlotRoot) -> PathBuf {
+        let name = root.to_string();
+        self.dir.join(name.get(..2).unwrap_or_default()).join(name)
+    }
+    /// Where an upload's bytes are collected.
+    pub(super) fn unfinished(&self, id: &UploadId) -> PathBuf {
+        self.dir.join("tmp").join(hex::encode(id))
+    }
+    /// Bytes that the file system has left for this process.
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir);
+        let stat = stat.map_err(|error| StoreError::at("asking for free space of", &self.dir, error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+    fn entry(&self, root: &SlotRoot) -> Result<Option<Entry>, StoreError> {
+        let row = self.local.read(tables::SLOTS, root.as_bytes())?;
+        row.map(|row| Entry::parse(root.as_bytes(), &row)).transpose()
+    }
+    /// Keeps an upload's bytes for whoever carries it on.
+    pub(super) fn keep(&self, id: UploadId, bytes: u64) {
+        self.state().idle.push_back(Idle { id, bytes, since: Instant::now() });
+    }
+    /// Whether a slot is held already. Who asks must hold the slot.
+    pub(super) fn is_stored(&self, root: &SlotRoot) -> Result<bool, StoreError> {
+        Ok(self.entry(root)?.is_some())
+    }
+    /// Records a slot whose file is durable, the file's claim to it, and the end of the upload. Who asks must hold the slot.
+    pub(super) fn record(&self, info: &SlotInfo, file: &FileId, place: u8, id: &UploadId) -> Result<(), SlotError> {
+        let before = self.entry(&info.root)?;
+        let mut claims = before.map_or(0, |entry| entry.claims);
+        match self.local.read(tables::FILE_SLOTS, &claim_key(file, place))? {
+            Some(row) if row == info.root.as_bytes() => {}
+            Some(row) => {
+                let held = root_from("file_slots.v1", &row)?;
+                return Err(SlotRefusal::Taken { file: *file, place, held }.into());
+            }
+            None => claims = claims.saturating_add(1),
+        }
+        self.local.write(vec![
+            Write::put(tables::SLOTS, *info.root.as_bytes(), Entry { len: info.len, claims }.to_bytes()),
+            Write::put(tables::FILE_SLOTS, claim_key(file, place), *info.root.as_bytes()),
+            Write::remove(tables::UPLOADS, *id),
+        ])?;
+        if before.is_none() {
+            let mut state = self.state();
+            state.slots += 1;
+            state.stored = state.stored.saturating_add(info.len);
+        }
+        Ok(())
+    }
+    /// Throws an upload away. Who asks must hold it.
+    pub(super) fn discard(&self, id: &UploadId) -> Result<(), StoreError> {
+        remove_file(&self.unfinished(id))?;
+        match self.local.read(tables::UPLOADS, id)? {
+            Some(_) => self.local.write(vec![Write::remove(tables::UPLOADS, *id)]),
+            None => Ok(()),
+        }
+    }
+    /// Sees to it that an upload has `bytes` set aside, at the cost of uploads that nobody carries on; `on_disk` of them take
+    /// no new space. Who asks must hold it.
+    pub(super) fn set_aside(self: &Arc<Self>, id: &UploadId, bytes: u64, on_disk: u64) -> Result<(), SlotError> {
+        let key = Key::Upload(*id);
+        loop {
+            let disk = self.disk_free()?.saturating_add(on_disk);
+            let evicted = {
+                let mut state = self.state();
+                let before = state.busy.insert(key, 0).unwrap_or_default();
+                let free = state.free(disk);
+                if bytes <= free && state.idle.len() < IDLE_UPLOADS_MAX {
+                    state.busy.insert(key, bytes.max(before));
+                    return Ok(());
+                }
+                state.busy.insert(key, before);
+                let oldest = state.idle.iter().position(|idle| !state.busy.contains_key(&Key::Upload(idle.id)));
+                let Some(idle) = oldest.and_then(|at| state.idle.remove(at)) else {
+                    let (need, free) = (ByteCount::new(bytes), ByteCount::new(free));
+                    return Err(SlotRefusal::Full { need, free }.into());
+                };
+                state.busy.insert(Key::Upload(idle.id), 0);
+                (Hold { slots: Arc::clone(self), key: Key::Upload(idle.id) }, idle.id)
+            };
+            self.discard(&evicted.1)?;
+        }
+    }
+}
+
+impl Slots {
+    /// Opens the slots in a directory, which is made if it is not there; removes files that the index does not know.
+    /// Errors: `Corrupted`, `Io`.
+    pub fn open(dir: &Path, local: Local, settings: SlotSettings) -> Result<Self, StoreError> {
+        let tmp = dir.join("tmp");
+        std::fs::create_dir_all(&tmp).map_err(|error| StoreError::at("making", &tmp, error))?;
+        let state = State { settings, slots: 0, stored: 0, busy: BTreeMap::new(), idle: VecDeque::new() };
+        let slots = Self { inner: Arc::new(Inner { dir: dir.to_owned(), local, state: Mutex::new(state) }) };
+        slots.sweep()?;
+        Ok(slots)
+    }
+
+    /// Compares index and directory after a start.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let known: BTreeSet<PathBuf> = self.list_all()?.iter().map(|(root, _)| self.inner.path(root)).collect();
+        let mut resumable = BTreeMap::new();
+        for (id, row) in self.inner.local.scan(tables::UPLOADS, &[], None, usize::MAX)? {
+            let damaged = |_| StoreError::corrupted("uploads.v1", hex::encode(&id));
+            let bytes = row.try_into().map(u64::from_be_bytes).map_err(damaged)?;
+            let id = UploadId::try_from(id.as_slice()).map_err(|_| damaged(Vec::new()))?;
+            resumable.insert(self.inner.unfinished(&id), Idle { id, bytes, since: Instant::now() });
+        }
+        for directory in entries(&self.inner.dir)? {
+            for file in entries(&directory)? {
+                if !known.contains(&file) && !resumable.contains_key(&file) {
+                    remove_file(&file)?;
+                }
+            }
+        }
+        let mut state = self.inner.state();
+        state.idle = resumable.into_values().collect();
+        for (_, len) in self.list_all()? {
+            state.slots += 1;
+            state.stored = state.stored.saturating_add(len);
+        }
+        Ok(())
+    }
+
+    fn list_all(&self) -> Result<Vec<(SlotRoot, u64)>, StoreError> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.list(all.last().map(|(root, _)| root), SCAN)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// Slots held with their lengths, by root, those after one if given. Errors: `Corrupted`, `Io`.
+    pub fn list(&self, after: Option<&SlotRoot>, limit: usize) -> Result<Vec<(SlotRoot, u64)>, StoreError> {
+        let after = after.map(|root| root.as_bytes().as_slice());
+        let rows = self.inner.local.scan(tables::SLOTS, &[], after, limit)?;
+        let slot = |(key, row): (Vec<u8>, Vec<u8>)| Ok((root_from("slots.v1", &key)?, Entry::parse(&key, &row)?.len));
+        rows.into_iter().map(slot).collect()
+    }
+
+    /// Slots whose files are missing or too short or too long. Reads no content: `Slot::block` checks that.
+    /// Errors: `Corrupted`, `Io`.
+    pub fn missing(&self) -> Result<Vec<SlotRoot>, StoreError> {
+        let mut missing = Vec::new();
+        for (root, len) in self.list_all()? {
+            let have = std::fs::metadata(self.inner.path(&root)).map(|meta| meta.len());
+            if have.ok() != Some(file_len(len)) {
+                missing.push(root);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// How much is stored and how much may come. Errors: `Io`.
+    pub fn usage(&self) -> Result<SlotUse, StoreError> {
+        let disk = self.inner.disk_free()?;
+        let state = self.inner.state();
+        let (stored, pending) = (ByteCount::new(state.stored), ByteCount::new(state.pending()));
+        Ok(SlotUse { slots: state.slots, stored, pending, free: ByteCount::new(state.free(disk)) })
+    }
+
+    /// Changes the offered capacity and the disk's reserve. What is stored stays.
+    pub fn set_settings(&self, settings: SlotSettings) {
+        self.inner.state().settings = settings;
+    }
+
+    /// Whether a slot is held. Errors: `Corrupted`, `Io`.
+    pub fn has(&self, root: &SlotRoot) -> Result<bool, StoreError> {
+        Ok(self.inner.entry(root)?.is_some())
+    }
+
+    /// Opens a slot for reading. Errors: `Refused(Unknown)`, `Corrupted`, `Io`.
+    pub fn get(&self, root: &SlotRoot) -> Result<Slot, SlotError> {
+        let entry = self.inner.entry(root)?.ok_or(SlotRefusal::Unknown(*root))?;
+        Ok(Slot::open(&self.inner.path(root), *root, entry.len)?)
+    }
+
+    /// Slots of a file that are held, by their place in the file. Errors: `Corrupted`, `Io`.
+    pub fn of_file(&self, file: &FileId) -> Result<Vec<(u8, SlotRoot)>, StoreError> {
+        let rows = self.inner.local.scan(tables::FILE_SLOTS, file.as_bytes(), None, usize::MAX)?;
+        let slot = |(key, root): (Vec<u8>, Vec<u8>)| {
+            let place = key.last().copied().ok_or_else(|| StoreError::corrupted("file_slots.v1", "an empty key"))?;
+            Ok((place, root_from("file_slots.v1", &root)?))
+        };
+        rows.into_iter().map(slot).collect()
+    }
+
+    /// Files of which a slot is held, ascending. Errors: `Corrupted`, `Io`.
+    pub fn files(&self) -> Result<Vec<FileId>, StoreError> {
+        let mut files: Vec<FileId> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.inner.local.scan(tables::FILE_SLOTS, &[], after.as_deref(), SCAN)?;
+            let Some((last, _)) = page.last() else { return Ok(files) };
+            after = Some(last.clone());
+            for (key, _) in page {
+                let id = key.first_chunk().ok_or_else(|| StoreError::corrupted("file_slots.v1", hex::encode(&key)))?;
+                files.push(FileId::from_bytes(*id));
+            }
+            files.dedup();
+        }
+    }
+
+    /// Begins an upload, or resumes it at `Upload::offset`. `reserve` is the number of bytes that are expected; more can come,
+    /// as long as there is room. Errors: `Refused(Full)`, `Refused(Busy)`, `Corrupted`, `Io`.
+    pub fn upload(&self, id: UploadId, reserve: u64) -> Result<Upload, SlotError> {
+        let held = hold(&self.inner, Key::Upload(id))?;
+        let before = {
+            let mut state = self.inner.state();
+            let at = state.idle.iter().position(|idle| idle.id == id);
+            at.and_then(|at| state.idle.remove(at)).map_or(0, |idle| idle.bytes)
+        };
+        let room = reserve.max(before);
+        let granted = self.inner.set_aside(&id, room, before);
+        let opened = granted.and_then(|()| Upload::open(held, Arc::clone(&self.inner), id, before, room));
+        if opened.is_err() && before > 0 {
+            self.inner.keep(id, before);
+        }
+        opened
+    }
+
+    /// Throws away uploads that nobody has carried on for so long. Returns how many. Errors: `Io`, `Stopped`.
+    pub fn drop_idle(&self, longer_than: Duration) -> Result<usize, StoreError> {
+        let old: Vec<UploadId> = {
+            let state = self.inner.state();
+            state.idle.iter().filter(|idle| idle.since.elapsed() > longer_than).map(|idle| idle.id).collect()
+        };
+        let mut dropped = 0;
+        for id in old {
+            // One that is held is being carried on again.
+            let Ok(_held) = hold(&self.inner, Key::Upload(id)) else { continue };
+            let mut state = self.inner.state();
+            let at = state.idle.iter().position(|idle| idle.id == id);
+            let still_idle = at.and_then(|at| state.idle.remove(at)).is_some();
+            drop(state);
+            if still_idle {
+                self.inner.discard(&id)?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Ends a file's claims to its slots, and removes those that no other file claims. Returns the removed ones with their
+    /// lengths. Errors: `Refused(Busy)` while one of them is being written: try again; `Corrupted`, `Io`.
+    pub fn remove_file(&self, file: &FileId) -> Result<Vec<(SlotRoot, u64)>, SlotError> {
+        let mut claims: BTreeMap<SlotRoot, u32> = BTreeMap::new();
+        let mut writes = Vec::new();
+        for (place, root) in self.of_file(file)? {
+            *claims.entry(root).or_default() += 1;
+            writes.push(Write::remove(tables::FILE_SLOTS, claim_key(file, place)));
+        }
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut held = Vec::new();
+        let mut removed = Vec::new();
+        for (root, count) in claims {
+            held.push(hold(&self.inner, Key::Slot(root))?);
+            let Some(entry) = self.inner.entry(&root)? else { continue };
+            match entry.claims.checked_sub(count).filter(|left| *left > 0) {
+                Some(claims) => {
+                    writes.push(Write::put(tables::SLOTS, *root.as_bytes(), Entry { claims, ..entry }.to_bytes()));
+                }
+                None => {
+                    writes.push(Write::remove(tables::SLOTS, *root.as_bytes()));
+                    removed.push((root, entry.len));
+                }
+            }
+        }
+        self.inner.local.write(writes)?;
+        for (root, len) in &removed {
+            let mut state = self.inner.state();
+            state.slots = state.slots.saturating_sub(1);
+            state.stored = state.stored.saturating_sub(*len);
+            drop(state);
+            remove_file(&self.inner.path(root))?;
+        }
+        drop(held);
+        Ok(removed)
+    }
+}
+
+/// Removes a file; that it is not there is fine.
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::at("removing", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Paths in a directory; none when it is a file.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => {
+            let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>();
+            paths.map_err(|error| StoreError::at("listing", dir, error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        Err(error) => Err(StoreError::at("listing", dir, error)),
+    }
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! Every bound of the system, with its unit. A queue, a message or a loop without a line here is a bug.
+
+/// Validators in one set.
+pub const VALIDATORS_MAX: usize = 128;
+/// Payload of one block, bytes. Bounded so that a block and its certificates fit one message.
+pub const BLOCK_PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// Transactions in one block.
+pub const BLOCK_TXS_MAX: usize = 20_000;
+/// One encoded transaction, bytes.
+pub const TX_BYTES_MAX: usize = 64 << 10;
+/// One message of the consensus protocol, bytes.
+pub const CONSENSUS_MESSAGE_BYTES_MAX: usize = 6 << 20;
+/// One gossip message, bytes.
+pub const GOSSIP_BYTES_MAX: usize = 128 << 10;
+/// Views ahead of the current one for which uncertified messages are kept (protocol rule 15).
+pub const FUTURE_VIEWS_MAX: u64 = 16;
+/// Past views for which late votes are still counted.
+pub const PAST_VIEWS_MAX: u64 = 16;
+/// Blocks that are not final and are held in memory; those voted for stay on disk beyond it.
+pub const UNFINAL_BLOCKS_MAX: usize = 1_024;
+/// Missing blocks that are asked for at a time.
+pub const FETCHES_MAX: usize = 16;
+/// Heights behind a certified block beyond which finalized blocks are caught up with, rather than fetched singly.
+pub const FETCH_HEIGHTS_MAX: u64 = 8;
+/// Times that blocks of one view may prove invalid before its proposals are ignored.
+pub const INVALID_PROPOSALS_MAX: u32 = 4;
+/// Certificates that are remembered as verified.
+pub const KNOWN_CERTIFICATES_MAX: usize = 128;
+/// Timeout certificates that are remembered as verified.
+pub const KNOWN_TIMEOUTS_MAX: usize = 16;
+/// Peers whose last answer is remembered, so that answers are rare (protocol rule 13).
+pub const ANSWERED_PEERS_MAX: usize = 1_024;
+/// Lost views of one epoch that count for the skip list.
+pub const SKIP_VIEWS_MAX: u64 = 65_536;
+/// How far a block's time may lie beyond a voter's clock, milliseconds (protocol rule 20).
+pub const CLOCK_DRIFT_MS_MAX: u64 = 10_000;
+/// Blocks in one answer to a sync request.
+pub const SYNC_BLOCKS_MAX: usize = 256;
+/// Bytes of blocks in one answer to a sync request; the first block is always sent.
+pub const SYNC_BYTES_MAX: usize = 4 << 20;
+/// Payloads of finalized blocks that wait for the certificate that ends their run, bytes.
+pub const SYNC_RUN_BYTES_MAX: usize = 8 * SYNC_BYTES_MAX;
+/// Transactions waiting in the mempool, bytes.
+pub const MEMPOOL_BYTES_MAX: usize = 64 << 20;
+/// Share of the mempool that one sender may hold, bytes.
+pub const MEMPOOL_SENDER_BYTES_MAX: usize = 8 << 20;
+/// How far ahead of its account's nonce a waiting transaction may be.
+pub const NONCE_AHEAD_MAX: u64 = 4_096;
+/// Final blocks after which a transaction that still waits is dropped.
+pub const MEMPOOL_BLOCKS_MAX: u64 = 10_000;
+/// Deadlines that one block works off; the rest wait for the next.
+pub const DUE_PER_BLOCK_MAX: u32 = 64;
+/// Proof of one value in the state tree, bytes: 256 siblings of at most 65 bytes and a leaf.
+pub const STATE_PROOF_BYTES_MAX: usize = 32 << 10;
+
+/// Inputs that wait for the chain thread. The network's own queue in front of it is bounded by bytes and per peer.
+pub const CHAIN_INBOX_MAX: usize = 256;
+
+/// Data plus parity shards of a file: what GF(2^8) allows, less one.
+pub const SLOTS_MAX: usize = 255;
+/// Smallest stripe of plaintext that is erasure-coded at once, bytes.
+pub const CHUNK_BYTES_MIN: u32 = 256 << 10;
+/// Largest such stripe, bytes.
+pub const CHUNK_BYTES_MAX: u32 = 16 << 20;
+/// One STREAM segment of plaintext, bytes.
+pub const SEGMENT_BYTES: usize = 64 << 10;
+/// One file, bytes of plaintext.
+pub const FILE_BYTES_MAX: u64 = 1 << 50;
+/// A manifest's encrypted part, bytes.
+pub const MANIFEST_SEALED_BYTES_MAX: usize = 8 << 10;
+/// A file's name, bytes of UTF-8.
+pub const FILE_NAME_BYTES_MAX: usize = 1_024;
+/// One block of a slot as it is read and proven on the network, bytes. A power of two times 1 KiB.
+pub const SLOT_BLOCK_BYTES: usize = 1 << 18;
+
+/// Addresses of one node in its registration.
+pub const NODE_ADDRESSES_MAX: usize = 8;
+/// One address, bytes.
+pub const NODE_ADDRESS_BYTES_MAX: usize = 256;
+/// A node's or operator's name, bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 64;
+/// A transfer's memo, bytes of UTF-8.
+pub const MEMO_BYTES_MAX: usize = 256;
+
+/// argon2id memory that a keystore may ask for, KiB: more is refused before it is allocated.
+pub const KDF_MEMORY_KIB_MAX: u32 = 1 << 20;
+/// argon2id passes that a keystore may ask for.
+pub const KDF_PASSES_MAX: u32 = 16;
+/// argon2id lanes that a keystore may ask for.
+pub const KDF_LANES_MAX: u32 = 16;
+
+/// Bytes of consensus messages that wait to be sent to one peer; the oldest go first.
+pub const CONSENSUS_OUTBOX_BYTES_MAX: usize = 24 << 20;
+/// The same for a peer that is not connected: what it may still want after a short absence, or one message.
+pub const CONSENSUS_ABSENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of consensus messages from one peer that wait to be handled; then that peer is not read from.
+pub const CONSENSUS_INBOX_BYTES_MAX: usize = 12 << 20;
+/// What a message costs in a queue beside its bytes, so that empty ones are bounded too.
+pub const QUEUED_MESSAGE_OVERHEAD_BYTES: usize = 128;
+/// Bytes of gossip forwarded by one peer that wait to be handled; more of it is dropped.
+pub const GOSSIP_INBOX_PEER_BYTES_MAX: usize = 4 << 20;
+/// Bytes of gossip from all peers that wait to be handled.
+pub const GOSSIP_INBOX_BYTES_MAX: usize = 64 << 20;
+/// What the gossip envelope adds to its payload at most, bytes.
+pub const GOSSIP_ENVELOPE_BYTES_MAX: usize = 128;
+/// One request to a peer, bytes.
+pub const REQUEST_BYTES_MAX: usize = 128 << 10;
+/// One answer to a request, bytes.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Requests in both directions at once on one connection.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 64;
+/// Requests to one peer at once; further ones wait.
+pub const REQUESTS_PER_PEER_MAX: usize = 8;
+/// Requests of one peer that are being answered, until the peer has read the answer. More are told to come later.
+pub const ANSWERS_PER_PEER_MAX: usize = 8;
+/// Requests of all peers that are being answered.
+pub const ANSWERS_MAX: usize = 128;
+/// Own requests under way at once.
+pub const REQUESTS_OUTBOUND_MAX: usize = 256;
+/// Commands that wait for the network task.
+pub const NET_COMMANDS_MAX: usize = 4_096;
+/// Byte streams open at once with one peer, each direction.
+pub const STREAMS_PER_PEER_MAX: usize = 32;
+/// Byte streams open at once with all peers, each direction.
+pub const STREAMS_MAX: usize = 512;
+/// Multiplexed streams of any kind on one connection.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 256;
+/// Peers that the network remembers, with their addresses.
+pub const KNOWN_PEERS_MAX: usize = 4_096;
+/// Established connections.
+pub const CONNECTIONS_MAX: u32 = 512;
+/// Established connections that peers opened.
+pub const CONNECTIONS_INBOUND_MAX: u32 = 384;
+/// Connections under negotiation, each direction.
+pub const CONNECTIONS_PENDING_MAX: u32 = 128;
+/// Connections with one peer: both sides may dial at once, and a restarted peer's old one may linger.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 3;
+
+/// A genesis file, bytes.
+pub const GENESIS_BYTES_MAX: usize = 16 << 20;
+/// A proof bundle, bytes.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+
+/// Records of the ledger that are read at a time for a table.
+pub const EXPORT_PAGE_RECORDS: usize = 128;
+/// One row as a JSON line, bytes.
+pub const EXPORT_LINE_BYTES_MAX: usize = 64 << 10;
+/// Rows of a Parquet row group, which are held in memory.
+pub const EXPORT_GROUP_ROWS: usize = 8_192;
+/// Heights in one exported file, so that an interrupted export loses little.
+pub const EXPORT_FILE_HEIGHTS: u64 = 100_000;
+
+const _: () = assert!(TX_BYTES_MAX <= GOSSIP_BYTES_MAX, "a transaction fits one gossip message");
+const _: () = assert!(TX_BYTES_MAX <= BLOCK_PAYLOAD_BYTES_MAX, "a transaction fits a block");
+const _: () = assert!(
+    BLOCK_PAYLOAD_BYTES_MAX + (1 << 20) <= CONSENSUS_MESSAGE_BYTES_MAX,
+    "a block and its certificates fit one message"
+);
+const _: () =
+    assert!(SLOT_BLOCK_BYTES.is_power_of_two() && SLOT_BLOCK_BYTES >= 1024, "a slot block is a subtree of BLAKE3");
+const _: () = assert!(MEMPOOL_SENDER_BYTES_MAX <= MEMPOOL_BYTES_MAX, "one sender's share is part of the whole");
+const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= CONSENSUS_OUTBOX_BYTES_MAX, "one message fits the outbox");
+const _: () = assert!(
+    CONSENSUS_MESSAGE_BYTES_MAX + QUEUED_MESSAGE_OVERHEAD_BYTES <= CONSENSUS_INBOX_BYTES_MAX,
+    "one message fits the inbox"
+);
+const _: () = assert!(SYNC_BYTES_MAX <= ANSWER_BYTES_MAX, "an answer to a sync request fits");
+const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= ANSWER_BYTES_MAX, "a block and its certificate fit one answer");
+const _: () = assert!(
+    REQUESTS_PER_PEER_MAX <= ANSWERS_PER_PEER_MAX
+        && REQUESTS_PER_PEER_MAX + ANSWERS_PER_PEER_MAX <= REQUESTS_PER_CONNECTION_MAX,
+    "honest peers are never told to come later"
+);
+const _: () = assert!(TX_BYTES_MAX < REQUEST_BYTES_MAX, "a transaction fits one request");
+const _: () = assert!(CONNECTIONS_INBOUND_MAX < CONNECTIONS_MAX, "some connections are kept for own dials");

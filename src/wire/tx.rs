@@ -1,0 +1,130 @@
+//! Transactions: what an account asks the ledger to do.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::file::{PublicManifest, StorageReceipt};
+use crate::crypto::{Domain, SecretKey, Signature, hash};
+use crate::types::{AccountId, Amount, ByteCount, ChainId, FileId, NodeId, Roles, TxId};
+
+/// A node's entry in the ledger, as its account announces it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct NodeAnnouncement {
+    /// The node's identity.
+    pub node: NodeId,
+    /// A name for people.
+    pub name: String,
+    /// Who runs it: the failure domain of placement.
+    pub operator: String,
+    /// What it does.
+    pub roles: Roles,
+    /// Bytes of slots it offers to hold.
+    pub capacity: ByteCount,
+    /// Where it listens, as multiaddresses.
+    pub addresses: Vec<String>,
+    /// Head of its hash chain for the beacon.
+    pub beacon_head: [u8; 32],
+    /// The node key's signature over chain, account and all of the above: the node accepts the account.
+    pub binding: Signature,
+}
+
+impl NodeAnnouncement {
+    /// Signs the binding with the node's key.
+    pub fn bind(&mut self, chain: &ChainId, account: &AccountId, node_key: &SecretKey) {
+        self.binding = node_key.sign(Domain::NodeBinding, &self.binding_bytes(chain, account));
+    }
+    /// The bytes that `binding` signs.
+    pub fn binding_bytes(&self, chain: &ChainId, account: &AccountId) -> Vec<u8> {
+        let who = (chain, account, self.node, &self.name, &self.operator);
+        super::encode(&(who, self.roles, self.capacity, &self.addresses, self.beacon_head))
+    }
+}
+
+/// A file's deal: where its slots shall be, and the receipts so far.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct FileCommit {
+    /// The public manifest.
+    pub manifest: PublicManifest,
+    /// The node for each slot, in the order of the slots.
+    pub placement: Vec<NodeId>,
+    /// Receipts that make the deal final; fewer leave it pending.
+    pub min_confirmations: u8,
+    /// Receipts in hand, ascending by slot.
+    pub receipts: Vec<StorageReceipt>,
+}
+
+/// What a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Action {
+    /// Moves credits.
+    Transfer {
+        /// Receiver.
+        to: AccountId,
+        /// How much; more than zero.
+        amount: Amount,
+        /// A note for people.
+        memo: String,
+    },
+    /// Registers a node or replaces its entry.
+    RegisterNode(Box<NodeAnnouncement>),
+    /// Opens a file's deal.
+    CommitFile(Box<FileCommit>),
+    /// Adds receipts that came later.
+    ConfirmSlots {
+        /// The file.
+        file: FileId,
+        /// The receipts, ascending by slot.
+        receipts: Vec<StorageReceipt>,
+    },
+    /// Ends a file's deal; its nodes then free the space.
+    DeleteFile {
+        /// The file.
+        file: FileId,
+    },
+}
+
+impl Action {
+    /// The action's stable name, for views and exports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Transfer { .. } => "transfer",
+            Self::RegisterNode(_) => "register_node",
+            Self::CommitFile(_) => "commit_file",
+            Self::ConfirmSlots { .. } => "confirm_slots",
+            Self::DeleteFile { .. } => "delete_file",
+        }
+    }
+}
+
+/// A transaction without its signature. Its hash is the transaction's id.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TxBody {
+    /// The chain it is for.
+    pub chain: ChainId,
+    /// Who asks and signs.
+    pub sender: AccountId,
+    /// Number of transactions that this account has on the chain before this one.
+    pub nonce: u64,
+    /// What to do.
+    pub action: Action,
+}
+
+/// A signed transaction.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Tx {
+    /// The content.
+    pub body: TxBody,
+    /// The sender's signature over the body.
+    pub signature: Signature,
+}
+
+impl Tx {
+    /// Signs a body.
+    pub fn sign(body: TxBody, key: &SecretKey) -> Self {
+        let signature = key.sign(Domain::Tx, &super::encode(&body));
+        Self { body, signature }
+    }
+    /// The transaction's id: the hash of its body, so that another signature makes no other transaction.
+    pub fn id(&self) -> TxId {
+        TxId::from_bytes(hash(Domain::Tx, &super::encode(&self.body)))
+    }
+}

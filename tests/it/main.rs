@@ -1,0 +1,6 @@
+//! Integration tests: whole nodes with real databases and real connections.
+
+mod bad_input;
+mod cluster;
+mod nodes;
+mod processes;

@@ -1,0 +1,192 @@
+//! The simulator: correct networks are clean, and whatever is broken is found.
+//!
+//! A failing seed is printed with the command that repeats it. Full ranges run by `trullo sim --seeds A..B`.
+
+use std::ops::Range;
+
+use trullo::sim::{Options, Scenario, run, run_range};
+
+/// Runs the seeds and fails with the first that is not as its scenario demands.
+fn check(options: &Options, seeds: Range<u64>) {
+    let failed = run_range(options, seeds, |_, _| {}).expect("options of a run that exists");
+    if let Some((seed, outcome)) = failed {
+        let command = Options { seed, ..options.clone() }.command();
+        panic!("repeat with: {command}\n{}", outcome.schedule);
+    }
+}
+
+#[test]
+fn four_validators_are_clean_with_any_one_dead_and_with_none() {
+    check(&Options::new(0), 0..40);
+    for position in 0..4 {
+        check(&Options::new(0).dead(Some(position)), 0..20);
+    }
+}
+
+#[test]
+fn seven_validators_are_clean_with_any_one_dead_and_with_none() {
+    check(&Options::new(0).validators(7), 0..12);
+    for position in 0..7 {
+        check(&Options::new(0).validators(7).dead(Some(position)), 0..4);
+    }
+}
+
+#[test]
+fn every_scenario_comes_out_as_it_must() {
+    for scenario in Scenario::ALL {
+        check(&Options::new(0).scenario(*scenario), 100..110);
+    }
+}
+
+#[test]
+fn one_validator_too_many_with_a_twin_or_a_script_makes_a_fork_that_is_reported() {
+    for scenario in [Scenario::ForkingTwins, Scenario::ForkingLeaders] {
+        for validators in [4, 7] {
+            check(&Options::new(0).validators(validators).scenario(scenario), 0..5);
+        }
+    }
+}
+
+#[test]
+fn twins_and_scripts_are_caught_and_their_deeds_do_no_harm() {
+    for scenario in [Scenario::Twins, Scenario::Leaders, Scenario::Revotes] {
+        let mut evidence = 0;
+        let options = Options::new(0).validators(7).scenario(scenario);
+        let failed = run_range(&options, 0..6, |_, outcome| evidence += outcome.evidence);
+        assert_eq!(failed.expect("options of a run that exists"), None);
+        assert!(evidence > 0, "no evidence in {scenario}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
+    for scenario in [Scenario::Mixed, Scenario::Leaders, Scenario::Twins] {
+        let one = |seed| run(&Options { seed, trace: true, ..Options::new(0).scenario(scenario) });
+        let first = one(7).expect("a run that exists");
+        assert_eq!(Ok(first.clone()), one(7));
+        assert_ne!(Ok(first.trace_hash), one(8).map(|outcome| outcome.trace_hash));
+    }
+}
+
+#[test]
+fn a_run_with_real_signatures_is_clean() {
+    let seed = 17;
+    let outcome = run(&Options::new(seed)).expect("a run that exists");
+    assert!(outcome.schedule.contains("signatures real"));
+    assert!(outcome.is_expected, "{}", outcome.schedule);
+}
+
+#[test]
+fn a_schedule_tells_settings_faults_and_verdict() {
+    let outcome = run(&Options::new(3).scenario(Scenario::Crashes)).expect("a run that exists");
+    let lines: Vec<_> = outcome.schedule.lines().collect();
+    assert!(lines[0].starts_with("4 validators, epochs of "));
+    assert!(lines.iter().any(|line| line.contains("ms  crash ")), "{}", outcome.schedule);
+    assert_eq!(lines.last(), Some(&"clean"));
+}
+
+/// Every planted bug is found within so many seeds of a scenario that is clean without it.
+#[cfg(feature = "planted-bugs")]
+mod planted {
+    use super::*;
+    use trullo::consensus::planted::Bug;
+    use trullo::sim::Failure;
+
+    /// The first seed that finds the bug, and what was wrong there.
+    fn found(bug: Bug, scenario: Scenario, dead: Option<u16>, seeds: u64) -> Failure {
+        let clean = Options::new(0).scenario(scenario).dead(dead);
+        let options = Options { bug: Some(bug), ..clean.clone() };
+        let failed = run_range(&options, 0..seeds, |_, _| {}).expect("options of a run that exists");
+        let (seed, outcome) = failed.unwrap_or_else(|| panic!("{bug:?} was not found in {seeds} seeds"));
+        check(&clean, seed..seed + 1);
+        match outcome.verdict {
+            trullo::sim::Verdict::Failed { failure, .. } => failure,
+            trullo::sim::Verdict::Clean => panic!("seed {seed} of {bug:?} is both clean and not"),
+        }
+    }
+
+    #[test]
+    fn a_vote_before_its_record_is_found() {
+        let failure = found(Bug::VoteBeforePersist, Scenario::Calm, None, 5);
+        assert!(matches!(failure, Failure::NotDurable { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_commit_vote_after_a_timeout_is_found() {
+        let failure = found(Bug::NoCommitGuard, Scenario::Loss, None, 20);
+        assert!(matches!(failure, Failure::CommitAfterTimeout { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_proposal_below_its_timeout_certificate_is_found() {
+        let failure = found(Bug::TcWithoutMaxQc, Scenario::Stale, None, 200);
+        assert!(matches!(failure, Failure::NotJustified { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_quorum_of_two_thirds_is_found() {
+        let failure = found(Bug::QuorumTwoF, Scenario::Calm, None, 5);
+        assert!(matches!(failure, Failure::NotCertified { .. } | Failure::Fork { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_forgotten_timeout_is_found() {
+        let failure = found(Bug::LastTimeoutForgotten, Scenario::Crashes, None, 100);
+        assert!(matches!(failure, Failure::CommitAfterTimeout { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_forgotten_vote_is_found() {
+        let failure = found(Bug::LastVoteForgotten, Scenario::Revotes, None, 100);
+        assert!(matches!(failure, Failure::Contradiction { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_forgotten_certificate_is_found() {
+        let failure = found(Bug::HighQcForgotten, Scenario::Crashes, None, 50);
+        assert!(matches!(failure, Failure::LowTimeout { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_view_without_its_certificate_is_found() {
+        let failure = found(Bug::BareView, Scenario::Crashes, None, 50);
+        assert!(matches!(failure, Failure::BareView { .. }), "{failure}");
+    }
+
+    #[test]
+    fn blocks_that_are_never_fetched_are_found() {
+        let failure = found(Bug::NoBlockFetch, Scenario::Loss, Some(1), 20);
+        assert!(matches!(failure, Failure::Stall { .. } | Failure::Slow { .. }), "{failure}");
+    }
+
+    #[test]
+    fn an_epoch_end_without_tails_is_found() {
+        let failure = found(Bug::NoTails, Scenario::Epochs, None, 50);
+        assert!(matches!(failure, Failure::Stall { .. } | Failure::Slow { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_parent_that_is_not_the_justified_block_is_found() {
+        let failure = found(Bug::ParentNotTied, Scenario::Leaders, None, 300);
+        assert!(matches!(failure, Failure::NotJustified { .. } | Failure::Orphan { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_height_that_is_not_the_next_is_found() {
+        let failure = found(Bug::NoHeightCheck, Scenario::Leaders, None, 100);
+        assert!(matches!(failure, Failure::NotJustified { .. } | Failure::Gap { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_view_joined_before_its_certificates_is_found() {
+        let failure = found(Bug::SloppyJoin, Scenario::Loss, None, 50);
+        assert!(matches!(failure, Failure::CommitAfterTimeout { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_restored_record_that_signs_at_once_is_found() {
+        let options = Options { restore_signs: true, ..Options::new(0).scenario(Scenario::Restore) };
+        let failed = run_range(&options, 0..100, |_, _| {}).expect("options of a run that exists");
+        assert!(failed.is_some(), "an old record signed, and nothing was found");
+    }
+}
