@@ -23,7 +23,7 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         Ask::Finish { file, slot: 0, info },
         Ask::Read { root: SlotRoot::from_bytes([1; 32]), first: 0, count: 1 },
     ];
-    let receipt = trullo::wire::StorageReceipt::sign(&sample::chain(), &file, 0, &info, &sample::keys()[0]);
+    let receipt = trullo::wire::StorageReceipt::sign(&sample::chain(), &file, 0, trullo::types::Height::new(9), &info, &sample::keys()[0]);
     let replies = [
         Answer::Offset(3),
         Answer::Receipt(receipt),

@@ -8,7 +8,7 @@ use trullo::consensus::{Config, EpochContext};
 use trullo::crypto::keys::AccountKeys;
 use trullo::crypto::{SecretKey, Signature};
 use trullo::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use trullo::ledger::record::ValidatorEntry;
+use trullo::ledger::record::{StorageParams, ValidatorEntry};
 use trullo::ledger::tree::{Overlay, StateProof, TreeReader, prove};
 use trullo::ledger::{Genesis, Key, Record};
 use trullo::node::bundle::Bundle;
@@ -18,7 +18,7 @@ use trullo::types::{
 use trullo::wire::block::{BLOCK_VERSION, encode_payload};
 use trullo::wire::certificate::{Signed, Statement, TimedOut};
 use trullo::wire::message::Offer;
-use trullo::wire::tx::{FileCommit, NodeAnnouncement};
+use trullo::wire::tx::{FileCommit, NodeAnnouncement, SampleProof};
 use trullo::wire::{
     Action, Block, Certificate, Header, Message, Newest, ProposedBlock, PublicManifest, SlotInfo, StorageReceipt,
     TimeoutCertificate, Tx, TxBody, Unsigned, ValidatorSet, VerifiedTx, VoteKind,
@@ -68,6 +68,7 @@ fn make_genesis() -> Genesis {
         time: millis(1_700_000_000_000),
         epoch_blocks: 2,
         pending_blocks: 100,
+        storage: StorageParams::usual(2),
         timing: Timing { idle_interval: millis(2_000), view_floor: millis(500), view_cap: millis(8_000) },
         accounts: vec![GenesisAccount { account, balance: Amount::new(1_000) }],
         nodes: keys().iter().enumerate().map(node).collect(),
@@ -231,10 +232,10 @@ pub fn txs() -> Vec<Tx> {
     let (manifest, storage) = (manifest(), keys());
     let file = manifest.id();
     let receipt =
-        |n: u8| StorageReceipt::sign(&chain(), &file, n, &manifest.slots[usize::from(n)], &storage[usize::from(n)]);
+        |n: u8| StorageReceipt::sign(&chain(), &file, n, Height::new(9), &manifest.slots[usize::from(n)], &storage[usize::from(n)]);
     let receipts = vec![receipt(0), receipt(2)];
     let placement = storage.iter().take(3).map(|key| key.public().node_id()).collect();
-    let deal = FileCommit { manifest: manifest.clone(), placement, min_confirmations: 2, receipts };
+    let deal = FileCommit { manifest: manifest.clone(), placement, min_confirmations: 2, epochs: 7, receipts };
     let mut node = genesis().nodes[0].announcement.clone();
     let node_key = SecretKey::from_seed(&[50; 32]);
     node.node = node_key.public().node_id();
@@ -246,6 +247,15 @@ pub fn txs() -> Vec<Tx> {
         Action::CommitFile(Box::new(deal)),
         Action::ConfirmSlots { file, receipts: vec![receipt(1)] },
         Action::DeleteFile { file },
+        Action::ProveStorage {
+            node: node_key.public().node_id(),
+            epoch: Epoch::new(2),
+            proofs: vec![Some(SampleProof { bytes: vec![3; 5], path: vec![[4; 32]; 2] }), None],
+        },
+        Action::TakeSlot { file, receipt: receipt(1) },
+        Action::DrainNode { node: node_key.public().node_id(), drain: true },
+        Action::SettleFile { file },
+        Action::RenewFile { file, epochs: 3 },
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
 }

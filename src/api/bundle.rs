@@ -78,7 +78,7 @@ fn describe(record: &Record) -> serde_json::Value {
             "since": match deal.status {
                 DealStatus::Final { since } => since.get(),
                 DealStatus::Pending { .. } => deal.opened.get(),
-                DealStatus::Deleted { at } | DealStatus::Expired { at } => at.get(),
+                DealStatus::Deleted { at } | DealStatus::Expired { at } | DealStatus::Ended { at } => at.get(),
             },
             "data": deal.data,
             "slot_len": deal.slot_len,

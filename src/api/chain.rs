@@ -220,8 +220,8 @@ pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<J
     let height = snapshot.tip()?.map_or(0, |tip| tip.height.get());
     match crate::node::app::read_record(&snapshot, &Key::Account(account))? {
         Some(Record::Account(record)) => {
-            let (balance, nonce) = (record.balance.get(), record.nonce);
-            Ok(Json(AccountView { id: account.to_string(), balance, nonce, height }))
+            let (balance, nonce, stored) = (record.balance.get(), record.nonce, record.stored.get());
+            Ok(Json(AccountView { id: account.to_string(), balance, nonce, stored, height }))
         }
         _ => Err(Problem::not_found(format!(
             "account {account} is not on the chain; it begins with the first transfer to it"
@@ -272,6 +272,9 @@ pub async fn nodes(State(api): State<Api>) -> Result<Json<Vec<NodeView>>, Proble
             roles: fill::roles(announcement.roles),
             capacity: announcement.capacity.get(),
             used,
+            active: entry.active,
+            draining: entry.draining,
+            reputation: entry.audit.reputation.into(),
             addresses: announcement.addresses,
         }
     };

@@ -71,6 +71,7 @@ pub async fn put(
         shards,
         chunk_bytes: query.chunk_size.or(config.chunk_bytes),
         min_confirmations: query.min_confirmations.or(config.min_confirmations),
+        epochs: config.epochs,
         session,
         timeout: query.timeout_ms.map_or(Duration::from_millis(config.timeout.get()), Duration::from_millis),
     };

@@ -31,11 +31,24 @@ pub fn action(action: &Action) -> ActionView {
             slots: count(deal.manifest.slots.len()),
             min_confirmations: deal.min_confirmations.into(),
             receipts: count(deal.receipts.len()),
+            epochs: deal.epochs,
         },
         Action::ConfirmSlots { file, receipts } => {
             ActionView::ConfirmSlots { file: file.to_string(), receipts: count(receipts.len()) }
         }
         Action::DeleteFile { file } => ActionView::DeleteFile { file: file.to_string() },
+        Action::ProveStorage { node, epoch, proofs } => ActionView::ProveStorage {
+            node: node.to_string(),
+            epoch: epoch.get(),
+            samples: count(proofs.len()),
+            proofs: count(proofs.iter().flatten().count()),
+        },
+        Action::TakeSlot { file, receipt } => {
+            ActionView::TakeSlot { file: file.to_string(), slot: receipt.slot.into(), node: receipt.node.to_string() }
+        }
+        Action::DrainNode { node, drain } => ActionView::DrainNode { node: node.to_string(), drain: *drain },
+        Action::SettleFile { file } => ActionView::SettleFile { file: file.to_string() },
+        Action::RenewFile { file, epochs } => ActionView::RenewFile { file: file.to_string(), epochs: *epochs },
     }
 }
 
@@ -118,6 +131,7 @@ pub fn file(
         node: node.to_string(),
         node_name: name_of(node, nodes),
         confirmed: u8::try_from(index).is_ok_and(|index| deal.confirmed.has(index)),
+        lost: u8::try_from(index).is_ok_and(|index| deal.lost.has(index)),
     };
     let infos = manifest.map(|manifest| manifest.slots.as_slice()).unwrap_or_default();
     Ok(FileView {
@@ -134,6 +148,9 @@ pub fn file(
         min_confirmations: deal.min_confirmations.into(),
         confirmations: count(deal.confirmed.len()),
         height,
+        lost: count(deal.lost.len()),
+        ends: deal.ends.get(),
+        escrow: deal.escrow.get(),
         slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
     })
 }
@@ -154,6 +171,9 @@ pub fn status(deal: &Deal, nodes: &[NodeEntry]) -> (FileStatus, Option<String>, 
             (FileStatus::Pending, Some(reason), deal.opened.get())
         }
         DealStatus::Deleted { at } => (FileStatus::Ended, Some(format!("deleted at height {at}")), at.get()),
+        DealStatus::Ended { at } => {
+            (FileStatus::Ended, Some(format!("ended at height {at}: its paid time was up")), at.get())
+        }
         DealStatus::Expired { at } => {
             (FileStatus::Ended, Some(format!("ended at height {at}: too few confirmations in time")), at.get())
         }

@@ -4,6 +4,7 @@
 //! are checked, so that a web page in the owner's browser gets nowhere. Errors are problem JSON (RFC 9457).
 //! Not here: what is done (`node`), what the answers look like (`views`).
 
+pub mod actions;
 mod auth;
 pub mod bundle;
 mod chain;

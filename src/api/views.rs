@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use super::actions::ActionView;
+
 /// `GET /status`: the node in one screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
@@ -187,57 +189,6 @@ impl fmt::Display for TxStatus {
     }
 }
 
-/// What a transaction asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ActionView {
-    /// Credits move.
-    Transfer {
-        /// Receiver.
-        to: String,
-        /// Credits.
-        amount: u64,
-        /// A note for people.
-        memo: String,
-    },
-    /// A node is registered or its entry replaced.
-    RegisterNode {
-        /// The node.
-        node: String,
-        /// Its name.
-        name: String,
-        /// Its operator.
-        operator: String,
-        /// Its roles, by name.
-        roles: Vec<String>,
-        /// Bytes it offers.
-        capacity: u64,
-    },
-    /// A file's deal is opened.
-    CommitFile {
-        /// The file.
-        file: String,
-        /// Number of slots.
-        slots: u32,
-        /// Receipts that make it final.
-        min_confirmations: u32,
-        /// Receipts in this transaction.
-        receipts: u32,
-    },
-    /// Receipts that came later.
-    ConfirmSlots {
-        /// The file.
-        file: String,
-        /// Receipts in this transaction.
-        receipts: u32,
-    },
-    /// A file's deal ends.
-    DeleteFile {
-        /// The file.
-        file: String,
-    },
-}
-
 /// An account after the last final block: `GET /v1/accounts/{id|me}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountView {
@@ -247,6 +198,9 @@ pub struct AccountView {
     pub balance: u64,
     /// Transactions it made.
     pub nonce: u64,
+    /// Bytes of slots in its open deals.
+    #[serde(default)]
+    pub stored: u64,
     /// The height at which this holds.
     pub height: u64,
 }
@@ -268,6 +222,15 @@ pub struct NodeView {
     pub capacity: u64,
     /// Bytes of slots placed on it.
     pub used: u64,
+    /// Whether it takes part in storage: not after it failed too many audits on end.
+    #[serde(default)]
+    pub active: bool,
+    /// Whether it gives its slots away and takes no new ones.
+    #[serde(default)]
+    pub draining: bool,
+    /// How far it is trusted, of 1000.
+    #[serde(default)]
+    pub reputation: u32,
     /// Where it listens.
     pub addresses: Vec<String>,
     /// How long ago the answering node last heard of it; absent: not since its own start.
@@ -321,7 +284,7 @@ pub enum FileStatus {
     Final,
     /// On the chain with too few confirmations; late ones complete it.
     Pending,
-    /// No longer kept: deleted, or never confirmed by enough.
+    /// No longer kept: deleted, never confirmed by enough, or no longer paid for.
     Ended,
 }
 
@@ -367,6 +330,15 @@ pub struct FileView {
     pub confirmations: u32,
     /// Height of the block that opened its deal.
     pub height: u64,
+    /// Slots that nobody holds.
+    #[serde(default)]
+    pub lost: u32,
+    /// Height at which the deal ends unless it is renewed.
+    #[serde(default)]
+    pub ends: u64,
+    /// Credits that are not paid out yet.
+    #[serde(default)]
+    pub escrow: u64,
     /// Its slots, in order.
     pub slots: Vec<SlotView>,
 }
@@ -387,6 +359,9 @@ pub struct SlotView {
     pub node_name: Option<String>,
     /// Whether the chain holds the node's receipt.
     pub confirmed: bool,
+    /// Whether nobody holds it any more.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// `POST /v1/files`, once the deal is on the chain.

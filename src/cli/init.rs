@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Layers, genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
+use crate::ledger::record::StorageParams;
 use crate::node::home::{Home, NewHome};
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
 
@@ -26,6 +27,7 @@ The account's password is asked for, or read from --password-file (`-`: stdin, /
 A home that exists is never overwritten (exit 8).";
 
 /// Credits of the first account of a new network.
+const EPOCH_BLOCKS: u64 = 1_000;
 const FIRST_BALANCE: u64 = 1_000_000_000;
 
 /// Arguments of `init`.
@@ -134,9 +136,10 @@ fn own_network(identity: &Identity) -> Genesis {
         version: GENESIS_VERSION,
         name: identity.name.clone(),
         time: Millis::new(u64::try_from(now).unwrap_or(u64::MAX)),
-        epoch_blocks: 1_000,
+        epoch_blocks: EPOCH_BLOCKS,
         pending_blocks: 10_000,
         timing,
+        storage: StorageParams::usual(EPOCH_BLOCKS),
         accounts: vec![identity.genesis_account(Amount::new(FIRST_BALANCE))],
         nodes: vec![identity.genesis_node()],
         validators: identity.genesis_validator().into_iter().collect(),

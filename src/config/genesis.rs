@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisError, GenesisNode, NO_BINDING, Timing};
-use crate::ledger::record::ValidatorEntry;
+use crate::ledger::record::{StorageParams, ValidatorEntry};
 use crate::types::roles::UnknownRole;
 use crate::types::{Amount, ByteCount, ChainId, Millis, Role, Roles, ids::IdError, limits};
 use crate::wire::tx::NodeAnnouncement;
@@ -55,9 +55,21 @@ struct GenesisJson {
     idle_interval_ms: u64,
     view_floor_ms: u64,
     view_cap_ms: u64,
+    storage: StorageJson,
     accounts: Vec<AccountJson>,
     nodes: Vec<NodeJson>,
     validators: Vec<ValidatorJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageJson {
+    samples: u16,
+    answer_blocks: u64,
+    grace: u8,
+    price: u64,
+    epochs_max: u32,
+    quota: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,6 +125,7 @@ pub fn write(genesis: &Genesis) -> String {
         addresses: announcement.addresses.clone(),
         beacon_head: hex::encode(announcement.beacon_head),
     };
+    let StorageParams { samples, answer_blocks, grace, price, epochs_max, quota } = genesis.storage;
     let json = GenesisJson {
         chain: genesis.chain_id().to_string(),
         version: genesis.version,
@@ -123,6 +136,7 @@ pub fn write(genesis: &Genesis) -> String {
         idle_interval_ms: genesis.timing.idle_interval.get(),
         view_floor_ms: genesis.timing.view_floor.get(),
         view_cap_ms: genesis.timing.view_cap.get(),
+        storage: StorageJson { samples, answer_blocks, grace, price, epochs_max, quota: quota.get() },
         accounts: (genesis.accounts.iter())
             .map(|entry| AccountJson { account: entry.account.to_string(), balance: entry.balance.get() })
             .collect(),
@@ -160,10 +174,16 @@ fn genesis(json: GenesisJson) -> Result<Genesis, GenesisFileError> {
             view_floor: Millis::new(json.view_floor_ms),
             view_cap: Millis::new(json.view_cap_ms),
         },
+        storage: storage(json.storage),
         accounts: json.accounts.into_iter().map(account).collect::<Result<_, IdError>>()?,
         nodes: json.nodes.into_iter().map(node).collect::<Result<_, GenesisFileError>>()?,
         validators: json.validators.into_iter().map(validator).collect::<Result<_, IdError>>()?,
     })
+}
+
+const fn storage(json: StorageJson) -> StorageParams {
+    let StorageJson { samples, answer_blocks, grace, price, epochs_max, quota } = json;
+    StorageParams { samples, answer_blocks, grace, price, epochs_max, quota: ByteCount::new(quota) }
 }
 
 fn node(json: NodeJson) -> Result<GenesisNode, GenesisFileError> {
@@ -209,6 +229,7 @@ mod tests {
             epoch_blocks: 100,
             pending_blocks: 100,
             timing,
+            storage: StorageParams::usual(100),
             accounts: vec![GenesisAccount { account, balance: Amount::new(5) }],
             nodes: vec![GenesisNode { account, announcement }],
             validators: vec![ValidatorEntry { node, power: 1, account }],

@@ -106,6 +106,12 @@ pub const KEYS: &[Key] = &[
         "Whether a file with too few confirmations is kept as pending or given up",
     ),
     key(
+        "files.epochs",
+        Kind::Number,
+        Some("1000"),
+        "Epochs that a new file is paid for; what nobody has earned comes back when its deal ends",
+    ),
+    key(
         "files.timeout_ms",
         Kind::Number,
         Some("30000"),

@@ -140,6 +140,8 @@ pub struct Files {
     pub min_confirmations: Option<u8>,
     /// Whether a file with fewer is kept as pending.
     pub allow_pending: bool,
+    /// Epochs that a new file is paid for.
+    pub epochs: u32,
     /// How long to wait for a storage node that does not answer.
     pub timeout: Millis,
 }
@@ -278,6 +280,7 @@ impl Check<'_> {
             chunk_bytes: chunk,
             min_confirmations: min.transpose()?.map(narrow),
             allow_pending: raw.allow_pending,
+            epochs: narrow(self.within("files.epochs", raw.epochs, 1..=u64::from(limits::DEAL_EPOCHS_MAX))?),
             timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
         })
     }

@@ -86,6 +86,7 @@ pub struct RawFiles {
     pub chunk_size: Option<Size>,
     pub min_confirmations: Option<u64>,
     pub allow_pending: bool,
+    pub epochs: u64,
     pub timeout_ms: u64,
 }
 

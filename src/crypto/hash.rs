@@ -46,6 +46,8 @@ domains! {
     Placement = "trullo 2026 placement v1";
     /// Beacon: the chain of preimages and what is mixed of them.
     Beacon = "trullo 2026 beacon v1";
+    /// Storage audits: what an epoch asks of a node.
+    Audit = "trullo 2026 storage audit v1";
     /// State key to its place in the state tree.
     StateKey = "trullo 2026 state key v1";
     /// Node of the state tree.

@@ -140,7 +140,7 @@ tables! {
         sender: String,
         /// The sender's number for it.
         nonce: u64,
-        /// What it asks for: transfer, register_node, commit_file, confirm_slots, delete_file.
+        /// What it asks for: transfer, register_node, commit_file, confirm_slots, delete_file, prove_storage, take_slot, drain_node, settle_file, renew_file.
         action: String,
         /// What became of it: applied or rejected.
         status: String,
@@ -154,7 +154,7 @@ tables! {
         amount: Option<u64>,
         /// Note of a transfer.
         memo: Option<String>,
-        /// Node that is registered.
+        /// Node that is registered, drained or audited, or that takes a slot over.
         node_id: Option<String>,
         /// Name of the node that is registered.
         name: Option<String>,
@@ -172,6 +172,16 @@ tables! {
         min_confirmations: Option<u64>,
         /// Storage receipts that it carries.
         receipts: Option<u64>,
+        /// Epochs that it pays for.
+        epochs: Option<u64>,
+        /// Slot that is taken over.
+        slot: Option<u64>,
+        /// Epoch of the audit that it answers.
+        audit_epoch: Option<u64>,
+        /// Samples that it answers.
+        proofs: Option<u64>,
+        /// Whether the node drains from now on.
+        drain: Option<bool>,
     }
     /// An account.
     Accounts(AccountRow) = "accounts", State at as_of_height, key [account_id] {
@@ -185,6 +195,8 @@ tables! {
         balance: u64,
         /// Transactions that it has made.
         nonce: u64,
+        /// Bytes of slots in its open deals.
+        stored: u64,
     }
     /// A registered node.
     Nodes(NodeRow) = "nodes", State at as_of_height, key [node_id] {
@@ -212,6 +224,24 @@ tables! {
         active: bool,
         /// Height of its first registration.
         registered_height: u64,
+        /// Bytes of slots that it has receipts for: what its audits ask about.
+        held: u64,
+        /// Whether it gives its slots away and takes no new ones.
+        draining: bool,
+        /// How far it is trusted, of 1000.
+        reputation: u64,
+        /// Audits answered in full.
+        audits_passed: u64,
+        /// Audits with a sample missed.
+        audits_failed: u64,
+        /// Samples asked.
+        samples_asked: u64,
+        /// Samples answered.
+        samples_answered: u64,
+        /// Samples missed.
+        samples_missed: u64,
+        /// Bytes in the answers.
+        bytes_proven: u64,
     }
     /// A validator of the current set.
     Validators(ValidatorRow) = "validators", State at as_of_height, key [validator_index] {
@@ -240,7 +270,7 @@ tables! {
         file_id: String,
         /// Account whose file it is.
         owner: String,
-        /// Where the deal stands: pending, final, deleted or expired.
+        /// Where the deal stands: pending, final, deleted, expired or ended.
         status: String,
         /// Height at which it became so; for a pending deal, the height that ends it.
         status_height: u64,
@@ -256,6 +286,16 @@ tables! {
         min_confirmations: u64,
         /// Slots with a receipt.
         confirmations: u64,
+        /// Slots that nobody holds.
+        lost: u64,
+        /// Slots taken over so far.
+        taken: u64,
+        /// Credits per GiB of slots and epoch.
+        price: u64,
+        /// Credits that are not paid out yet.
+        escrow: u64,
+        /// Height at which the deal ends unless it is renewed.
+        ends_height: u64,
         /// Ciphertext bytes that are erasure-coded at once; missing once the deal has ended.
         chunk_bytes: Option<u64>,
         /// Bytes of the whole ciphertext; missing once the deal has ended.
@@ -279,6 +319,10 @@ tables! {
         slot_bytes: u64,
         /// Whether there is a receipt for it.
         confirmed: bool,
+        /// Whether nobody holds it.
+        lost: bool,
+        /// Audits on end in which a sample of it was missed.
+        strikes: u64,
     }
 }
 

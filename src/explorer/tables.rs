@@ -154,6 +154,7 @@ impl Rows<'_> {
                 account_id: id.to_string(),
                 balance: account.balance.get(),
                 nonce: account.nonce,
+                stored: account.stored.get(),
             })),
             (Key::Node(_), Record::Node(entry)) => {
                 self.page.push_back(Row::Nodes(node_row(chain_id, as_of_height, entry)));
@@ -184,6 +185,8 @@ impl Rows<'_> {
                 slot_root: info.map(|info| info.root.to_string()),
                 slot_bytes: deal.slot_len,
                 confirmed: deal.confirmed.has(slot),
+                lost: deal.lost.has(slot),
+                strikes: deal.slots.get(usize::from(slot)).map_or(0, |state| state.strikes.into()),
             }));
         }
     }
@@ -276,6 +279,11 @@ fn transaction_row(chain: &str, header: &Header, tx: &Tx, receipt: &Receipt) -> 
         slots: None,
         min_confirmations: None,
         receipts: None,
+        epochs: None,
+        slot: None,
+        audit_epoch: None,
+        proofs: None,
+        drain: None,
     };
     fill_action(&mut row, &tx.body.action);
     row
@@ -299,13 +307,32 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(commit.manifest.id().to_string());
             row.slots = Some(commit.placement.len() as u64);
             row.min_confirmations = Some(commit.min_confirmations.into());
+            row.epochs = Some(commit.epochs.into());
             row.receipts = Some(commit.receipts.len() as u64);
         }
         Action::ConfirmSlots { file, receipts } => {
             row.file_id = Some(file.to_string());
             row.receipts = Some(receipts.len() as u64);
         }
-        Action::DeleteFile { file } => row.file_id = Some(file.to_string()),
+        Action::DeleteFile { file } | Action::SettleFile { file } => row.file_id = Some(file.to_string()),
+        Action::ProveStorage { node, epoch, proofs } => {
+            row.node_id = Some(node.to_string());
+            row.audit_epoch = Some(epoch.get());
+            row.proofs = Some(proofs.iter().flatten().count() as u64);
+        }
+        Action::TakeSlot { file, receipt } => {
+            row.file_id = Some(file.to_string());
+            row.node_id = Some(receipt.node.to_string());
+            row.slot = Some(receipt.slot.into());
+        }
+        Action::DrainNode { node, drain } => {
+            row.node_id = Some(node.to_string());
+            row.drain = Some(*drain);
+        }
+        Action::RenewFile { file, epochs } => {
+            row.file_id = Some(file.to_string());
+            row.epochs = Some((*epochs).into());
+        }
     }
 }
 
@@ -324,6 +351,15 @@ fn node_row(chain_id: String, as_of_height: u64, entry: &NodeEntry) -> NodeRow {
         addresses: json_list(announced.addresses.iter()),
         active: entry.active,
         registered_height: entry.registered.get(),
+        held: entry.held.get(),
+        draining: entry.draining,
+        reputation: entry.audit.reputation.into(),
+        audits_passed: entry.audit.passed,
+        audits_failed: entry.audit.failed,
+        samples_asked: entry.audit.asked,
+        samples_answered: entry.audit.answered,
+        samples_missed: entry.audit.missed,
+        bytes_proven: entry.audit.bytes_proven,
     }
 }
 
@@ -337,7 +373,7 @@ fn file_row(
     let status_height = match deal.status {
         DealStatus::Pending { until } => until,
         DealStatus::Final { since } => since,
-        DealStatus::Deleted { at } | DealStatus::Expired { at } => at,
+        DealStatus::Deleted { at } | DealStatus::Expired { at } | DealStatus::Ended { at } => at,
     };
     FileRow {
         chain_id,
@@ -352,6 +388,11 @@ fn file_row(
         slot_bytes: deal.slot_len,
         min_confirmations: deal.min_confirmations.into(),
         confirmations: deal.confirmed.len() as u64,
+        lost: deal.lost.len() as u64,
+        taken: deal.taken.into(),
+        price: deal.price,
+        escrow: deal.escrow.get(),
+        ends_height: deal.ends.get(),
         chunk_bytes: manifest.map(|manifest| manifest.chunk_bytes.into()),
         cipher_bytes: manifest.map(|manifest| manifest.cipher_len),
     }

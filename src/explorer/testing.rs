@@ -76,7 +76,7 @@ impl Story {
 
     /// Manifests of the deal that expires, of the one that is kept, and of the one that is deleted.
     pub fn manifests() -> [PublicManifest; 3] {
-        [manifest(2, 1, 4, 2, 5_000), manifest(2, 2, 2, 1, 1_000_000), manifest(2, 3, 2, 1, 0)]
+        [manifest(2, 1, 4, 2, 5_000), manifest(2, 2, 2, 1, 1_000_000), manifest(2, 3, 2, 1, 2)]
     }
 
     fn registration(&self) -> Action {

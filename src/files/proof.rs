@@ -15,7 +15,8 @@ use crate::types::{SlotRoot, limits};
 pub use blake3::hazmat::ChainingValue;
 
 /// Bytes of a leaf of BLAKE3's tree.
-pub const LEAF_BYTES: usize = blake3::CHUNK_LEN;
+pub const LEAF_BYTES: usize = limits::LEAF_BYTES;
+const _: () = assert!(LEAF_BYTES == blake3::CHUNK_LEN, "a leaf is a leaf of BLAKE3");
 const BLOCK: u64 = limits::SLOT_BLOCK_BYTES as u64;
 /// Levels between a block and its leaves.
 const BLOCK_LEVELS: u32 = (limits::SLOT_BLOCK_BYTES / LEAF_BYTES).ilog2();

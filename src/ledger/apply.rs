@@ -1,24 +1,32 @@
 //! Apply: from a transaction to its effects. All branching is here, each rule in its own file.
 
 use super::block::BlockContext;
+use super::draft::Draft;
 use super::effects::Effects;
 use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{deal, node, transfer};
+use super::{audit, deal, node, payment, slot, transfer};
+use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
 /// The keys that `admit` and `apply` read for this transaction and that are not loaded yet. What a record names (a deal
-/// its nodes) is known only once it is loaded, so: load, ask again, until nothing is missing. Two rounds always do.
+/// its nodes, a node its sums) is known only once it is loaded, so: load, ask again, until nothing is missing.
 pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
+    let draft = &Draft::new(state, at.height);
     let mut keys = vec![Key::Params, Key::Account(tx.sender())];
     match tx.action() {
         Action::Transfer { to, .. } => keys.push(Key::Account(*to)),
         Action::RegisterNode(announcement) => node::needs(state, announcement, &mut keys),
-        Action::CommitFile(commit) => deal::commit_needs(state, at, commit, &mut keys),
-        Action::ConfirmSlots { file, .. } => keys.extend([Key::File(*file), Key::Manifest(*file)]),
-        Action::DeleteFile { file } => deal::end_needs(state, file, &mut keys),
+        Action::CommitFile(commit) => deal::commit_needs(draft, commit, &mut keys),
+        Action::ConfirmSlots { file, receipts } => deal::confirm_needs(draft, file, receipts, &mut keys),
+        Action::DeleteFile { file } => deal::end_needs(draft, file, &mut keys),
+        Action::ProveStorage { node, .. } => audit::end_needs(draft, *node, true, &mut keys),
+        Action::TakeSlot { file, receipt } => slot::take_needs(draft, file, receipt, &mut keys),
+        Action::DrainNode { node, .. } => slot::drain_needs(draft, *node, &mut keys),
+        Action::SettleFile { file } => payment::settle_needs(draft, file, &mut keys),
+        Action::RenewFile { file, .. } => keys.push(Key::File(*file)),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -50,5 +58,24 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::CommitFile(commit) => deal::commit(state, at, commit),
         Action::ConfirmSlots { file, receipts } => deal::confirm(state, at, tx, file, receipts),
         Action::DeleteFile { file } => deal::delete(state, at, &sender, file),
+        Action::ProveStorage { node, epoch, proofs } => audit::prove(state, at, &sender, *node, *epoch, proofs),
+        Action::TakeSlot { file, receipt } => slot::take(state, at, tx, file, receipt),
+        Action::DrainNode { node, drain } => slot::drain(state, at, &sender, *node, *drain),
+        Action::SettleFile { file } => payment::settle(state, at, file),
+        Action::RenewFile { file, epochs } => payment::renew(state, at, &sender, file, *epochs),
     }
+}
+
+/// How many slots the transaction opens, ends or moves: what a block's work is counted in. Needs what `needs` names.
+pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
+    let open = |file| state.deal(file).filter(|deal| deal.status.is_open()).map_or(0, |deal| deal.placement.len());
+    let slots = match tx.action() {
+        Action::CommitFile(commit) => commit.placement.len(),
+        Action::ConfirmSlots { receipts, .. } => receipts.len(),
+        Action::DeleteFile { file } | Action::SettleFile { file } => open(file),
+        Action::ProveStorage { .. } => limits::AUDIT_SAMPLES_MAX,
+        Action::TakeSlot { .. } => 2,
+        Action::Transfer { .. } | Action::RegisterNode(_) | Action::DrainNode { .. } | Action::RenewFile { .. } => 0,
+    };
+    u32::try_from(slots).unwrap_or(u32::MAX)
 }

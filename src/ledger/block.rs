@@ -1,18 +1,19 @@
-//! Blocks: transactions in their order, then what falls due.
+//! Blocks: what falls due, then transactions in their order.
 //!
-//! An `Executor` goes through a block step by step: `begin` takes the proposer's reveal, `push` one transaction, `finish`
-//! the deadlines and the end of the epoch. A leader pushes what its mempool has and leaves out what is not next; a voter
+//! An `Executor` goes through a block step by step: `begin` takes the proposer's reveal and works off the deadlines, `push`
+//! takes one transaction, `finish` ends the epoch. So a deadline finds the state that the parent left, and no transaction of the
+//! block can turn what the reveal draws. A leader pushes what its mempool has and leaves out what is not next; a voter
 //! calls `execute_block`, which treats that as a fault of the block. Both come to the same effects for the same list.
 
 use std::collections::BTreeSet;
 
-use super::apply::{admit, apply, needs};
+use super::apply::{admit, apply, needs, slots_moved};
 use super::effects::{Changes, Effects, Event, Outcome, Receipt};
 use super::key::Key;
-use super::record::{Due, NodeEntry, Params, Record, SkipList, Tip};
+use super::record::{NodeEntry, Params, Record, SkipList, Tip};
 use super::reject::NotNext;
 use super::state::State;
-use super::{beacon, deal};
+use super::{beacon, due};
 use crate::crypto::merkle::{self, Leaf};
 use crate::types::{Epoch, Height, NodeId, Round, limits};
 use crate::wire::{VerifiedTx, encode};
@@ -100,7 +101,7 @@ pub struct BlockEffects {
     pub changes: Changes,
     /// One for each transaction, in order.
     pub receipts: Vec<Receipt>,
-    /// What happened at the end of the block, outside of any transaction.
+    /// What happened at the beginning of the block, outside of any transaction.
     pub events: Vec<Event>,
     /// Root over the transactions, for the header.
     pub tx_root: [u8; 32],
@@ -130,19 +131,25 @@ pub struct Executor<'a, R> {
     changed: BTreeSet<Key>,
     leaves: Vec<Leaf>,
     receipts: Vec<Receipt>,
+    /// What fell due.
+    events: Vec<Event>,
+    /// Slots that transactions have moved.
+    moved: u32,
 }
 
 impl<'a, R: Reads> Executor<'a, R> {
-    /// Starts a block on the state of its parent and takes the proposer's reveal.
+    /// Starts a block on the state of its parent, takes the proposer's reveal and works off what is due.
     /// Errors: `Height`, `Epoch`, `Proposer`, `Reveal`, `SkipList`; `Local`.
     pub fn begin(reads: &'a R, at: BlockContext) -> Result<Self, ExecuteError<R::Error>> {
         let (state, changed) = (State::new(), BTreeSet::new());
-        let mut this = Self { reads, at, state, changed, leaves: Vec::new(), receipts: Vec::new() };
+        let (leaves, receipts, events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut this = Self { reads, at, state, changed, leaves, receipts, events, moved: 0 };
         let first = vec![Key::Params, Key::Tip, Key::Validators, Key::Node(this.at.proposer)];
         this.load(first).map_err(ExecuteError::Local)?;
         this.check_place()?;
         let effects = this.take_reveal()?;
         this.take(effects);
+        this.events = this.work_off_due().map_err(ExecuteError::Local)?;
         Ok(this)
     }
     fn params(&self) -> Params {
@@ -193,10 +200,16 @@ impl<'a, R: Reads> Executor<'a, R> {
             }
             self.load(missing)?;
         }
+        let have = slots_moved(&self.state, tx);
+        let moved = self.moved.checked_add(have).filter(|moved| *moved <= limits::BLOCK_SLOTS_MAX);
+        let Some(moved) = moved else {
+            return Ok(Err(NotNext::Full { have, before: self.moved }));
+        };
         match admit(&self.state, tx) {
             Ok(used_nonce) => self.take(used_nonce),
             Err(reason) => return Ok(Err(reason)),
         };
+        self.moved = moved;
         let (outcome, events) = match apply(&self.state, &self.at, tx) {
             Ok(effects) => (Outcome::Applied, self.take(effects)),
             Err(reject) => (Outcome::Rejected(reject), Vec::new()),
@@ -206,10 +219,9 @@ impl<'a, R: Reads> Executor<'a, R> {
         let receipt = Receipt { tx: tx.id(), index, outcome, events };
         Ok(Ok(&*self.receipts.push_mut(receipt)))
     }
-    /// Works off what is due, ends the epoch if this is its last block, and adds everything up.
+    /// Ends the epoch if this is its last block, and adds everything up.
     /// Errors: this node's own.
     pub fn finish(mut self) -> Result<BlockEffects, R::Error> {
-        let events = self.work_off_due()?;
         if let Some(list) = self.at.next_skip.take() {
             let mut effects = Effects::default();
             effects.put(Key::SkipList, Record::SkipList(list));
@@ -227,15 +239,17 @@ impl<'a, R: Reads> Executor<'a, R> {
             tx_root: merkle::root(&self.leaves),
             receipt_root: merkle::root(&receipt_leaves),
             receipts: self.receipts,
-            events,
+            events: self.events,
         })
     }
-    /// Works off deadlines up to this height, oldest first, at most `DUE_PER_BLOCK_MAX`; the rest waits in its place.
+    /// Works off deadlines up to this height, oldest first, at most `DUE_PER_BLOCK_MAX` and those of about
+    /// `DUE_SLOTS_PER_BLOCK` slots; the rest waits in its place.
     fn work_off_due(&mut self) -> Result<Vec<Event>, R::Error> {
         let mut events = Vec::new();
         let (mut height, mut index) = self.tip().due;
+        let mut moved = 0_u32;
         for _ in 0..limits::DUE_PER_BLOCK_MAX {
-            if height > self.at.height {
+            if height > self.at.height || moved >= limits::DUE_SLOTS_PER_BLOCK {
                 break;
             }
             let count_key = Key::DueCount(height);
@@ -249,7 +263,12 @@ impl<'a, R: Reads> Executor<'a, R> {
                 let key = Key::Due(height, index);
                 self.load(vec![key.clone()])?;
                 if let Some(Record::Due(due)) = self.state.record(&key).cloned() {
-                    events.extend(self.fulfil(due)?);
+                    while let missing @ [_, ..] = due::needs(&self.state, self.at.height, &due).as_slice() {
+                        self.load(missing.to_vec())?;
+                    }
+                    moved = moved.saturating_add(due::slots_moved(&self.state, &due));
+                    let effects = due::fulfil(&self.state, self.at.height, &due);
+                    events.extend(self.take(effects));
                 }
                 done.remove(key);
                 index = index.saturating_add(1);
@@ -265,16 +284,6 @@ impl<'a, R: Reads> Executor<'a, R> {
         moved.put(Key::Tip, Record::Tip(Tip { due: (height, index), ..self.tip() }));
         self.take(moved);
         Ok(events)
-    }
-    fn fulfil(&mut self, due: Due) -> Result<Vec<Event>, R::Error> {
-        let Due::PendingEnds(file) = due;
-        for _ in 0..2 {
-            let mut keys = Vec::new();
-            deal::end_needs(&self.state, &file, &mut keys);
-            self.load(keys)?;
-        }
-        let effects = deal::expire(&self.state, self.at.height, &file);
-        Ok(self.take(effects))
     }
     fn load(&mut self, keys: Vec<Key>) -> Result<(), R::Error> {
         for key in keys {

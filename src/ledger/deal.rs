@@ -3,76 +3,107 @@
 use std::collections::BTreeMap;
 
 use super::block::BlockContext;
+use super::draft::Draft;
 use super::effects::{Effects, Event};
 use super::key::Key;
 use super::node::counted_operator;
-use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotSet};
+use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotSet, SlotState};
 use super::reject::Reject;
 use super::state::State;
+use super::{holding, payment, slot};
 use crate::crypto::{Batch, Domain};
-use crate::types::{AccountId, ByteCount, FileId, Height};
+use crate::types::{AccountId, Amount, ByteCount, FileId, Height};
 use crate::wire::tx::FileCommit;
 use crate::wire::{PublicManifest, StorageReceipt, VerifiedTx};
 
-pub(super) fn commit_needs(state: &State, at: &BlockContext, commit: &FileCommit, keys: &mut Vec<Key>) {
+/// The keys that opening a deal reads.
+pub(super) fn commit_needs(draft: &Draft<'_>, commit: &FileCommit, keys: &mut Vec<Key>) {
     keys.extend([Key::File(commit.manifest.id()), Key::OperatorCount]);
     keys.extend(commit.placement.iter().map(|node| Key::Node(*node)));
-    if state.is_loaded(&Key::Params) {
-        keys.push(Key::DueCount(pending_until(state, at)));
+    for receipt in &commit.receipts {
+        holding::add_needs(draft, receipt.node, keys);
+    }
+    if let Some(params) = draft.params() {
+        keys.push(Key::DueCount(expires(draft.after(params.pending_blocks))));
+        keys.extend(payment::lasts(&params, draft.at, draft.at, commit.epochs).map(Key::DueCount));
     }
 }
 
-/// The last height at which a deal of this block may become final.
-fn pending_until(state: &State, at: &BlockContext) -> Height {
-    let blocks = state.params().map_or(1, |params| params.pending_blocks);
-    Height::new(at.height.get().saturating_add(blocks))
+/// When a deal ends that may become final up to a height.
+fn expires(until: Height) -> Height {
+    Height::new(until.get().saturating_add(1))
 }
 
-/// Opens a deal: reserves the slots on their nodes and counts the receipts that came along.
+/// Opens a deal: takes its price into escrow, reserves the slots on their nodes and counts the receipts that came along.
 /// Signatures, the shape of the manifest and the order of receipts were checked when the transaction was verified.
-/// Errors: `FileExists`, `UnknownNode`, `NotStorage`, `NoRoom`, `Operator`.
+/// Errors: `FileExists`, `UnknownNode`, `NotStorage`, `NoRoom`, `Operator`, `ReceiptExpired`, `Epochs`, `Funds`, `Quota`.
 pub(super) fn commit(state: &State, at: &BlockContext, commit: &FileCommit) -> Result<Effects, Reject> {
-    let FileCommit { manifest, placement, min_confirmations, receipts } = commit;
+    let FileCommit { manifest, placement, min_confirmations, epochs, receipts } = commit;
+    let mut draft = Draft::new(state, at.height);
+    let params = draft.params().expect("the parameters are loaded first");
     let file = manifest.id();
-    if state.deal(&file).is_some() {
+    if draft.deal(&file).is_some() {
         return Err(Reject::FileExists(file));
     }
-    let slot_len = manifest.slot_len();
-    let mut effects = Effects::default();
+    reserve(&mut draft, commit)?;
+    receipts.iter().try_for_each(|receipt| check_receipt_age(receipt, at.height))?;
+    let until = draft.after(params.pending_blocks);
+    let mut deal = Deal {
+        owner: manifest.owner,
+        placement: placement.clone(),
+        slots: vec![SlotState::default(); placement.len()],
+        slot_len: manifest.slot_len(),
+        data: manifest.data,
+        min_confirmations: *min_confirmations,
+        confirmed: SlotSet::default(),
+        lost: SlotSet::default(),
+        taken: 0,
+        price: params.storage.price,
+        escrow: Amount::ZERO,
+        ends: payment::lasts(&params, at.height, at.height, *epochs)?,
+        opened: at.height,
+        status: DealStatus::Pending { until },
+    };
+    let cost = payment::cost(deal.price, deal.slot_len, placement.len(), *epochs);
+    deal.escrow = payment::charge(&mut draft, &manifest.owner, cost)?;
+    payment::count_stored(&mut draft, &deal, params.storage.quota)?;
+    draft.event(Event::FileCommitted(file));
+    for receipt in receipts {
+        slot::hold(&mut draft, &mut deal, &file, receipt.slot);
+    }
+    settle(&mut draft, &mut deal, &file);
+    if deal.confirmed.len() < placement.len() {
+        draft.schedule(expires(until), Due::PendingEnds(file));
+    }
+    draft.schedule(deal.ends, Due::DealEnds(file));
+    draft.put(Key::OwnerFile(deal.owner, file), Record::OwnerFile);
+    draft.put(Key::Manifest(file), Record::Manifest(Box::new(manifest.clone())));
+    draft.put_deal(file, deal);
+    Ok(draft.done())
+}
+
+/// Reserves room for each slot on its node.
+fn reserve(draft: &mut Draft<'_>, commit: &FileCommit) -> Result<(), Reject> {
+    let state = draft.state();
+    let need = ByteCount::new(commit.manifest.slot_len());
     let mut per_operator = BTreeMap::<&str, u64>::new();
-    for (slot, node) in (0..=u8::MAX).zip(placement) {
+    for (slot, node) in (0..=u8::MAX).zip(&commit.placement) {
         let entry = state.node(node).ok_or(Reject::UnknownNode { slot, node: *node })?;
         let operator = counted_operator(entry).ok_or(Reject::NotStorage { slot, node: *node })?;
         let slots = per_operator.entry(operator).or_default();
         *slots = slots.saturating_add(1);
-        let need = ByteCount::new(slot_len);
         let have = entry.free();
         let fits = entry.used.checked_add(need).filter(|_| need <= have);
         let used = fits.ok_or(Reject::NoRoom { slot, node: *node, have, need })?;
-        effects.put(Key::Node(*node), Record::Node(Box::new(NodeEntry { used, ..entry.clone() })));
+        draft.put_node(*node, NodeEntry { used, ..entry.clone() });
     }
-    check_spread(&per_operator, manifest, state.operator_count())?;
-    let mut confirmed = SlotSet::default();
-    receipts.iter().for_each(|receipt| _ = confirmed.insert(receipt.slot));
-    let mut deal = Deal {
-        owner: manifest.owner,
-        placement: placement.clone(),
-        slot_len,
-        data: manifest.data,
-        min_confirmations: *min_confirmations,
-        confirmed,
-        opened: at.height,
-        status: DealStatus::Pending { until: pending_until(state, at) },
-    };
-    effects.events.push(Event::FileCommitted(file));
-    settle(&mut deal, &file, at.height, &mut effects);
-    if let DealStatus::Pending { until } = deal.status {
-        schedule(state, until, Due::PendingEnds(file), &mut effects);
-    }
-    effects.put(Key::OwnerFile(deal.owner, file), Record::OwnerFile);
-    effects.put(Key::Manifest(file), Record::Manifest(Box::new(manifest.clone())));
-    effects.put(Key::File(file), Record::File(Box::new(deal)));
-    Ok(effects)
+    check_spread(&per_operator, &commit.manifest, state.operator_count())
+}
+
+/// Errors: `ReceiptExpired`.
+pub(super) fn check_receipt_age(receipt: &StorageReceipt, at: Height) -> Result<(), Reject> {
+    let (slot, have) = (receipt.slot, receipt.until);
+    if have < at { Err(Reject::ReceiptExpired { slot, have, need: at }) } else { Ok(()) }
 }
 
 /// An operator is one failure domain: its loss must leave the file restorable, so it holds at most as many slots as the
@@ -90,25 +121,25 @@ fn check_spread(per_operator: &BTreeMap<&str, u64>, manifest: &PublicManifest, o
 }
 
 /// Makes a pending deal final once it has the receipts it needs.
-fn settle(deal: &mut Deal, file: &FileId, at: Height, effects: &mut Effects) {
+pub(super) fn settle(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId) {
     let enough = deal.confirmed.len() >= usize::from(deal.min_confirmations);
     if enough && matches!(deal.status, DealStatus::Pending { .. }) {
-        deal.status = DealStatus::Final { since: at };
-        effects.events.push(Event::FileFinal(*file));
+        deal.status = DealStatus::Final { since: draft.at };
+        draft.event(Event::FileFinal(*file));
     }
 }
 
-fn schedule(state: &State, at: Height, due: Due, effects: &mut Effects) {
-    let count = match state.record(&Key::DueCount(at)) {
-        Some(Record::DueCount(count)) => *count,
-        _ => 0,
-    };
-    effects.put(Key::Due(at, count), Record::Due(due));
-    effects.put(Key::DueCount(at), Record::DueCount(count.saturating_add(1)));
+/// The keys that adding receipts reads.
+pub(super) fn confirm_needs(draft: &Draft<'_>, file: &FileId, receipts: &[StorageReceipt], keys: &mut Vec<Key>) {
+    keys.extend([Key::File(*file), Key::Manifest(*file)]);
+    for receipt in receipts {
+        holding::add_needs(draft, receipt.node, keys);
+    }
 }
 
 /// Adds receipts that came after the deal was opened.
-/// Errors: `UnknownFile`, `FileOwner`, `Ended`, `UnknownSlot`, `ReceiptNode`, `Receipt`, `NothingNew`.
+/// Errors: `UnknownFile`, `FileOwner`, `Ended`, `UnknownSlot`, `ReceiptNode`, `SlotLost`, `NotStorage`, `ReceiptExpired`,
+/// `Receipt`, `NothingNew`.
 pub(super) fn confirm(
     state: &State,
     at: &BlockContext,
@@ -116,9 +147,9 @@ pub(super) fn confirm(
     file: &FileId,
     receipts: &[StorageReceipt],
 ) -> Result<Effects, Reject> {
-    let deal = owned(state, &tx.sender(), file)?;
+    let mut draft = Draft::new(state, at.height);
+    let mut deal = owned(&draft, &tx.sender(), file)?.clone();
     let manifest = state.manifest(file).filter(|_| deal.status.is_open()).ok_or(Reject::Ended(*file))?;
-    let mut deal = deal.clone();
     let mut new = Vec::new();
     for receipt in receipts {
         let (slot, slots) = (receipt.slot, deal.placement.len());
@@ -127,7 +158,14 @@ pub(super) fn confirm(
         if receipt.node != need {
             return Err(Reject::ReceiptNode { slot, have: receipt.node, need });
         }
-        if deal.confirmed.insert(slot) {
+        if deal.lost.has(slot) {
+            return Err(Reject::SlotLost { file: *file, slot });
+        }
+        if !deal.confirmed.has(slot) {
+            let active = draft.node(&need).is_some_and(|entry| entry.active);
+            let fault = Reject::NotStorage { slot, node: need };
+            active.then_some(()).ok_or(fault)?;
+            check_receipt_age(receipt, at.height)?;
             new.push(receipt);
         }
     }
@@ -135,12 +173,14 @@ pub(super) fn confirm(
         return Err(Reject::NothingNew(receipts.len() as u64));
     }
     verify_receipts(tx, file, manifest, &new)?;
-    let mut effects = Effects::default();
+    for receipt in new {
+        slot::hold(&mut draft, &mut deal, file, receipt.slot);
+    }
     let (confirmed, slots) = (deal.confirmed.len() as u8, deal.placement.len() as u8);
-    effects.events.push(Event::SlotsConfirmed { file: *file, confirmed, slots });
-    settle(&mut deal, file, at.height, &mut effects);
-    effects.put(Key::File(*file), Record::File(Box::new(deal)));
-    Ok(effects)
+    draft.event(Event::SlotsConfirmed { file: *file, confirmed, slots });
+    settle(&mut draft, &mut deal, file);
+    draft.put_deal(*file, deal);
+    Ok(draft.done())
 }
 
 fn verify_receipts(
@@ -153,7 +193,7 @@ fn verify_receipts(
     let mut batch = Batch::new();
     for receipt in receipts {
         let info = manifest.slots.get(usize::from(receipt.slot)).ok_or(Reject::Receipt(receipt.slot))?;
-        let bytes = StorageReceipt::bytes(chain, file, receipt.slot, info);
+        let bytes = StorageReceipt::bytes(chain, file, receipt.slot, receipt.until, info);
         batch.push(receipt.node.as_bytes(), Domain::Receipt, &bytes, &receipt.signature);
     }
     if batch.verify().is_ok() {
@@ -167,8 +207,9 @@ fn verify_receipts(
     Ok(())
 }
 
-fn owned<'a>(state: &'a State, sender: &AccountId, file: &FileId) -> Result<&'a Deal, Reject> {
-    let deal = state.deal(file).ok_or(Reject::UnknownFile(*file))?;
+/// A deal of the sender's. Errors: `UnknownFile`, `FileOwner`.
+pub(super) fn owned<'a>(draft: &'a Draft<'_>, sender: &AccountId, file: &FileId) -> Result<&'a Deal, Reject> {
+    let deal = draft.deal(file).ok_or(Reject::UnknownFile(*file))?;
     if deal.owner == *sender {
         Ok(deal)
     } else {
@@ -176,55 +217,86 @@ fn owned<'a>(state: &'a State, sender: &AccountId, file: &FileId) -> Result<&'a 
     }
 }
 
-/// The keys that ending a deal reads: the deal, then its nodes.
-pub(super) fn end_needs(state: &State, file: &FileId, keys: &mut Vec<Key>) {
-    let key = Key::File(*file);
-    if state.is_loaded(&key)
-        && let Some(deal) = state.deal(file).filter(|deal| deal.status.is_open())
-    {
-        keys.extend(deal.placement.iter().map(|node| Key::Node(*node)));
+/// The keys that ending a deal reads: the deal, then its nodes, then their accounts and sums.
+pub(super) fn end_needs(draft: &Draft<'_>, file: &FileId, keys: &mut Vec<Key>) {
+    keys.extend([Key::File(*file), Key::Lost(*file)]);
+    let Some(deal) = draft.deal(file).filter(|deal| deal.status.is_open()) else { return };
+    keys.push(Key::Account(deal.owner));
+    for place in payment::slots(deal).filter(|place| !deal.lost.has(*place)) {
+        slot::leave_needs(draft, deal, place, keys);
     }
-    keys.push(key);
 }
 
-/// Ends a deal for its owner and frees its bytes. One that expired only leaves the owner's list.
+/// Ends a deal for its owner and frees its bytes. One that ended by itself only leaves the owner's list.
 /// Errors: `UnknownFile`, `FileOwner`, `Ended`.
 pub(super) fn delete(state: &State, at: &BlockContext, sender: &AccountId, file: &FileId) -> Result<Effects, Reject> {
-    let deal = owned(state, sender, file)?;
-    let mut effects = Effects::default();
+    let mut draft = Draft::new(state, at.height);
+    let mut deal = owned(&draft, sender, file)?.clone();
+    let status = DealStatus::Deleted { at: at.height };
     match deal.status {
         DealStatus::Deleted { .. } => return Err(Reject::Ended(*file)),
-        DealStatus::Expired { .. } => {}
-        DealStatus::Pending { .. } | DealStatus::Final { .. } => release(state, deal, file, &mut effects),
+        DealStatus::Expired { .. } | DealStatus::Ended { .. } => deal.status = status,
+        DealStatus::Pending { .. } | DealStatus::Final { .. } => close(&mut draft, &mut deal, file, status),
     }
-    effects.remove(Key::OwnerFile(deal.owner, *file));
-    let ended = Deal { status: DealStatus::Deleted { at: at.height }, ..deal.clone() };
-    effects.put(Key::File(*file), Record::File(Box::new(ended)));
-    effects.events.push(Event::FileDeleted(*file));
-    Ok(effects)
+    draft.remove(Key::OwnerFile(deal.owner, *file));
+    draft.put_deal(*file, deal);
+    draft.event(Event::FileDeleted(*file));
+    Ok(draft.done())
 }
 
-/// Ends a deal whose time to become final has run out; does nothing to any other.
-pub(super) fn expire(state: &State, at: Height, file: &FileId) -> Effects {
-    let mut effects = Effects::default();
-    let Some(deal) = state.deal(file).filter(|deal| matches!(deal.status, DealStatus::Pending { .. })) else {
-        return effects;
-    };
-    release(state, deal, file, &mut effects);
-    let ended = Deal { status: DealStatus::Expired { at }, ..deal.clone() };
-    effects.put(Key::File(*file), Record::File(Box::new(ended)));
-    effects.events.push(Event::FileExpired(*file));
-    effects
-}
-
-/// Gives the slots' bytes back to their nodes. The deal itself stays, so that its id is never used again.
-fn release(state: &State, deal: &Deal, file: &FileId, effects: &mut Effects) {
-    let len = ByteCount::new(deal.slot_len);
-    for node in &deal.placement {
-        if let Some(entry) = state.node(node) {
-            let used = entry.used.checked_sub(len).unwrap_or(ByteCount::ZERO);
-            effects.put(Key::Node(*node), Record::Node(Box::new(NodeEntry { used, ..entry.clone() })));
+/// Ends a deal whose time to become final has run out. In a final one, slots that never had a receipt are lost.
+pub(super) fn expire(draft: &mut Draft<'_>, file: &FileId) {
+    let Some(mut deal) = draft.deal(file).cloned() else { return };
+    match deal.status {
+        DealStatus::Pending { .. } => {
+            let at = draft.at;
+            close(draft, &mut deal, file, DealStatus::Expired { at });
+            draft.event(Event::FileExpired(*file));
         }
+        DealStatus::Final { .. } => {
+            let missing = |slot: &u8| !deal.confirmed.has(*slot) && !deal.lost.has(*slot);
+            let missing: Vec<_> = payment::slots(&deal).filter(missing).collect();
+            missing.into_iter().for_each(|missing| slot::lose(draft, &mut deal, file, missing));
+        }
+        _ => return,
     }
-    effects.remove(Key::Manifest(*file));
+    draft.put_deal(*file, deal);
+}
+
+/// The keys that the end of a deal's time reads.
+pub(super) fn time_up_needs(draft: &Draft<'_>, file: &FileId, keys: &mut Vec<Key>) {
+    match draft.deal(file).filter(|deal| deal.status.is_open() && deal.ends > draft.at) {
+        Some(renewed) => keys.push(Key::DueCount(renewed.ends)),
+        None => end_needs(draft, file, keys),
+    }
+}
+
+/// Ends a deal whose time is up; comes back later for one that was renewed.
+pub(super) fn time_up(draft: &mut Draft<'_>, file: &FileId) {
+    let Some(mut deal) = draft.deal(file).filter(|deal| deal.status.is_open()).cloned() else { return };
+    if deal.ends > draft.at {
+        return draft.schedule(deal.ends, Due::DealEnds(*file));
+    }
+    let at = draft.at;
+    close(draft, &mut deal, file, DealStatus::Ended { at });
+    draft.event(Event::FileEnded(*file));
+    draft.put_deal(*file, deal);
+}
+
+/// Pays the nodes, gives them their bytes back, and the owner what is left. The deal itself stays, so that its id is never
+/// used again.
+fn close(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, status: DealStatus) {
+    let confirmed = deal.confirmed;
+    for place in payment::slots(deal) {
+        slot::leave(draft, deal, file, place);
+    }
+    payment::refund(draft, deal, file);
+    if draft.record(&Key::Lost(*file)).is_some() {
+        draft.remove(Key::Lost(*file));
+    }
+    draft.remove(Key::Manifest(*file));
+    // How many slots it had in the end stays readable.
+    deal.confirmed = confirmed;
+    deal.slots.clear();
+    deal.status = status;
 }

@@ -7,7 +7,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use super::key::Key;
 use super::record::Record;
 use super::reject::Reject;
-use crate::types::{AccountId, Amount, FileId, NodeId, TxId};
+use crate::types::{AccountId, Amount, Epoch, FileId, Height, NodeId, TxId};
 
 /// Changed records by key; `None` removes.
 pub type Changes = BTreeMap<Key, Option<Record>>;
@@ -63,6 +63,87 @@ pub enum Event {
     FileDeleted(FileId),
     /// A deal ended because too few receipts came in time.
     FileExpired(FileId),
+    /// A deal ended because its time was up.
+    FileEnded(FileId),
+    /// A deal lasts longer now.
+    FileRenewed {
+        /// The file.
+        file: FileId,
+        /// Height whose block ends it now.
+        ends: Height,
+    },
+    /// Nobody holds a slot any more.
+    SlotLost {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// Its last holder.
+        node: NodeId,
+    },
+    /// A slot has a new holder.
+    SlotTaken {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// The holder before.
+        from: NodeId,
+        /// The holder now.
+        to: NodeId,
+    },
+    /// A node was asked for samples.
+    Audited {
+        /// The node.
+        node: NodeId,
+        /// The epoch.
+        epoch: Epoch,
+        /// Samples.
+        samples: u16,
+    },
+    /// A node answered its audit in full.
+    AuditPassed {
+        /// The node.
+        node: NodeId,
+        /// The epoch of the audit.
+        epoch: Epoch,
+    },
+    /// A node answered its audit in part, or not at all.
+    AuditFailed {
+        /// The node.
+        node: NodeId,
+        /// The epoch of the audit.
+        epoch: Epoch,
+        /// Samples missed.
+        missed: u16,
+    },
+    /// A node failed too often: it is inactive and loses its slots.
+    NodeAbsent(NodeId),
+    /// A node began or ended giving its slots away.
+    NodeDraining {
+        /// The node.
+        node: NodeId,
+        /// Whether it drains now.
+        drain: bool,
+    },
+    /// A draining node has given away its last slot.
+    NodeReleased(NodeId),
+    /// A node's account was paid for a slot.
+    Paid {
+        /// The file.
+        file: FileId,
+        /// The node.
+        node: NodeId,
+        /// How much.
+        amount: Amount,
+    },
+    /// What nobody had earned went back to the owner.
+    Refunded {
+        /// The file.
+        file: FileId,
+        /// How much.
+        amount: Amount,
+    },
 }
 
 impl Event {
@@ -77,6 +158,18 @@ impl Event {
             Self::FileFinal(_) => "file_final",
             Self::FileDeleted(_) => "file_deleted",
             Self::FileExpired(_) => "file_expired",
+            Self::FileEnded(_) => "file_ended",
+            Self::FileRenewed { .. } => "file_renewed",
+            Self::SlotLost { .. } => "slot_lost",
+            Self::SlotTaken { .. } => "slot_taken",
+            Self::Audited { .. } => "audited",
+            Self::AuditPassed { .. } => "audit_passed",
+            Self::AuditFailed { .. } => "audit_failed",
+            Self::NodeAbsent(_) => "node_absent",
+            Self::NodeDraining { .. } => "node_draining",
+            Self::NodeReleased(_) => "node_released",
+            Self::Paid { .. } => "paid",
+            Self::Refunded { .. } => "refunded",
         }
     }
 }

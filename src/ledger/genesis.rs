@@ -11,10 +11,10 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use super::effects::Changes;
 use super::key::Key;
 use super::node::counted_operator;
-use super::record::{Account, BeaconChain, NodeEntry, Params, Record, SkipList, Tip, ValidatorEntry, validator_set};
+use super::record::{Account, NodeEntry, Params, Record, SkipList, StorageParams, Tip, ValidatorEntry, validator_set};
 use super::tree::{self, Overlay, TreeReader, TreeUpdate};
 use crate::crypto::{Domain, PublicKey, Signature, hash, merkle};
-use crate::types::{AccountId, Amount, BlockHash, ByteCount, ChainId, Height, Millis, NodeId, Role, Round, limits};
+use crate::types::{AccountId, Amount, BlockHash, ChainId, Height, Millis, NodeId, Role, Round, limits};
 use crate::wire::block::BLOCK_VERSION;
 use crate::wire::tx::NodeAnnouncement;
 use crate::wire::validators::ValidatorSetError;
@@ -39,6 +39,8 @@ pub struct Genesis {
     pub pending_blocks: u64,
     /// Pacing that all validators share.
     pub timing: Timing,
+    /// Audits, payment and quotas of storage.
+    pub storage: StorageParams,
     /// Accounts and their credits.
     pub accounts: Vec<GenesisAccount>,
     /// Nodes that are registered from the start; the validators among them.
@@ -111,6 +113,9 @@ pub enum GenesisError {
         /// `view_cap`.
         cap: Millis,
     },
+    /// Storage parameters that contradict themselves.
+    #[error("storage: {0}")]
+    Storage(&'static str),
     /// An id twice.
     #[error("{list}: {id} is listed twice")]
     Twice {
@@ -201,6 +206,9 @@ impl Genesis {
         if floor == Millis::ZERO || floor > cap {
             return Err(GenesisError::Timing { floor, cap });
         }
+        if let Some(problem) = self.storage.problem(self.epoch_blocks) {
+            return Err(GenesisError::Storage(problem));
+        }
         self.check_accounts()?;
         self.check_nodes()?;
         self.check_validators()
@@ -254,10 +262,14 @@ impl Genesis {
     pub fn validator_set(&self) -> Result<ValidatorSet, GenesisError> {
         Ok(validator_set(&self.validators)?)
     }
+    /// What the genesis fixes for good. Errors: `Supply`.
+    pub fn params(&self) -> Result<Params, GenesisError> {
+        let (epoch_blocks, pending_blocks, storage) = (self.epoch_blocks, self.pending_blocks, self.storage);
+        Ok(Params { supply: self.supply()?, epoch_blocks, pending_blocks, storage })
+    }
     /// Every record that the state begins with. Errors: `Supply`.
     pub fn records(&self) -> Result<Changes, GenesisError> {
-        let (epoch_blocks, pending_blocks) = (self.epoch_blocks, self.pending_blocks);
-        let params = Params { supply: self.supply()?, epoch_blocks, pending_blocks };
+        let params = self.params()?;
         let beacon = hash(Domain::Beacon, &[b"genesis", self.chain_id().as_bytes().as_slice()].concat());
         let tip = Tip { height: Height::GENESIS, beacon, due: (Height::new(1), 0) };
         let mut all = Changes::from([
@@ -267,19 +279,12 @@ impl Genesis {
             (Key::SkipList, Some(Record::SkipList(SkipList::default()))),
         ]);
         for GenesisAccount { account, balance } in &self.accounts {
-            let record = Record::Account(Account { balance: *balance, nonce: 0 });
+            let record = Record::Account(Account { balance: *balance, ..Account::default() });
             all.insert(Key::Account(*account), Some(record));
         }
         let mut operators = std::collections::BTreeMap::<String, u64>::new();
         for GenesisNode { account, announcement } in &self.nodes {
-            let entry = NodeEntry {
-                account: *account,
-                announcement: announcement.clone(),
-                registered: Height::GENESIS,
-                active: true,
-                used: ByteCount::ZERO,
-                beacon: BeaconChain { head: announcement.beacon_head, next: None },
-            };
+            let entry = NodeEntry::new(*account, announcement.clone(), Height::GENESIS);
             if let Some(operator) = counted_operator(&entry) {
                 let nodes = operators.entry(operator.to_owned()).or_default();
                 *nodes = nodes.saturating_add(1);

@@ -25,12 +25,24 @@ pub enum Key {
     Node(NodeId),
     /// How many storage nodes an operator has: `Record::Operator`.
     Operator(String),
+    /// A node's sum tree over the slots that it holds, by level and place: `Record::Sums`.
+    Sums(NodeId, u8, u64),
+    /// What a leaf of that tree stands for: `Record::Held`.
+    Held(NodeId, u64),
+    /// The audit that a node has to answer: `Record::Challenge`.
+    Challenge(NodeId),
+    /// The slots that a node is asked for again first: `Record::Missed`.
+    Missed(NodeId),
+    /// Marks a node that gives its slots away: `Record::Draining`.
+    Draining(NodeId),
     /// A file's deal: `Record::File`.
     File(FileId),
     /// The public manifest of an open deal: `Record::Manifest`.
     Manifest(FileId),
     /// Marks a file as the owner's: `Record::OwnerFile`.
     OwnerFile(AccountId, FileId),
+    /// Marks an open deal with a slot that nobody holds: `Record::Lost`.
+    Lost(FileId),
     /// Number of deadlines at a height: `Record::DueCount`.
     DueCount(Height),
     /// One deadline at a height: `Record::Due`.
@@ -45,9 +57,15 @@ const OPERATOR_COUNT: u8 = 0x05;
 const ACCOUNT: u8 = 0x10;
 const NODE: u8 = 0x20;
 const OPERATOR: u8 = 0x21;
+const SUMS: u8 = 0x22;
+const HELD: u8 = 0x23;
+const CHALLENGE: u8 = 0x24;
+const MISSED: u8 = 0x25;
+const DRAINING: u8 = 0x26;
 const FILE: u8 = 0x30;
 const MANIFEST: u8 = 0x31;
 const OWNER_FILE: u8 = 0x32;
+const LOST: u8 = 0x33;
 const DUE_COUNT: u8 = 0x40;
 const DUE: u8 = 0x41;
 
@@ -57,20 +75,26 @@ impl Key {
 
     /// The key's bytes, under which the store keeps the record and the state tree proves it.
     pub fn bytes(&self) -> Vec<u8> {
-        let (tag, parts): (u8, [&[u8]; 2]) = match self {
-            Self::Params => (PARAMS, [&[], &[]]),
-            Self::Tip => (TIP, [&[], &[]]),
-            Self::Validators => (VALIDATORS, [&[], &[]]),
-            Self::SkipList => (SKIP_LIST, [&[], &[]]),
-            Self::OperatorCount => (OPERATOR_COUNT, [&[], &[]]),
-            Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[]]),
-            Self::Node(id) => (NODE, [id.as_bytes(), &[]]),
-            Self::Operator(name) => (OPERATOR, [name.as_bytes(), &[]]),
-            Self::File(id) => (FILE, [id.as_bytes(), &[]]),
-            Self::Manifest(id) => (MANIFEST, [id.as_bytes(), &[]]),
-            Self::OwnerFile(owner, file) => (OWNER_FILE, [owner.as_bytes(), file.as_bytes()]),
-            Self::DueCount(height) => (DUE_COUNT, [&height.get().to_be_bytes(), &[]]),
-            Self::Due(height, index) => (DUE, [&height.get().to_be_bytes(), &index.to_be_bytes()]),
+        let (tag, parts): (u8, [&[u8]; 3]) = match self {
+            Self::Params => (PARAMS, [&[], &[], &[]]),
+            Self::Tip => (TIP, [&[], &[], &[]]),
+            Self::Validators => (VALIDATORS, [&[], &[], &[]]),
+            Self::SkipList => (SKIP_LIST, [&[], &[], &[]]),
+            Self::OperatorCount => (OPERATOR_COUNT, [&[], &[], &[]]),
+            Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
+            Self::Node(id) => (NODE, [id.as_bytes(), &[], &[]]),
+            Self::Operator(name) => (OPERATOR, [name.as_bytes(), &[], &[]]),
+            Self::Sums(id, level, index) => (SUMS, [id.as_bytes(), std::slice::from_ref(level), &index.to_be_bytes()]),
+            Self::Held(id, leaf) => (HELD, [id.as_bytes(), &leaf.to_be_bytes(), &[]]),
+            Self::Challenge(id) => (CHALLENGE, [id.as_bytes(), &[], &[]]),
+            Self::Missed(id) => (MISSED, [id.as_bytes(), &[], &[]]),
+            Self::Draining(id) => (DRAINING, [id.as_bytes(), &[], &[]]),
+            Self::Lost(id) => (LOST, [id.as_bytes(), &[], &[]]),
+            Self::File(id) => (FILE, [id.as_bytes(), &[], &[]]),
+            Self::Manifest(id) => (MANIFEST, [id.as_bytes(), &[], &[]]),
+            Self::OwnerFile(owner, file) => (OWNER_FILE, [owner.as_bytes(), file.as_bytes(), &[]]),
+            Self::DueCount(height) => (DUE_COUNT, [&height.get().to_be_bytes(), &[], &[]]),
+            Self::Due(height, index) => (DUE, [&height.get().to_be_bytes(), &index.to_be_bytes(), &[]]),
         };
         let mut out = vec![tag];
         parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -85,6 +109,19 @@ impl Key {
             OPERATOR if rest.len() <= limits::NAME_BYTES_MAX => Self::Operator(str::from_utf8(rest).ok()?.to_owned()),
             FILE => Self::File(FileId::from_bytes(rest.try_into().ok()?)),
             MANIFEST => Self::Manifest(FileId::from_bytes(rest.try_into().ok()?)),
+            SUMS => {
+                let (node, rest) = rest.split_first_chunk()?;
+                let (level, index) = rest.split_first()?;
+                Self::Sums(NodeId::from_bytes(*node), *level, u64::from_be_bytes(index.try_into().ok()?))
+            }
+            HELD => {
+                let (node, leaf) = rest.split_first_chunk()?;
+                Self::Held(NodeId::from_bytes(*node), u64::from_be_bytes(leaf.try_into().ok()?))
+            }
+            CHALLENGE => Self::Challenge(NodeId::from_bytes(rest.try_into().ok()?)),
+            MISSED => Self::Missed(NodeId::from_bytes(rest.try_into().ok()?)),
+            DRAINING => Self::Draining(NodeId::from_bytes(rest.try_into().ok()?)),
+            LOST => Self::Lost(FileId::from_bytes(rest.try_into().ok()?)),
             OWNER_FILE => {
                 let (owner, file) = rest.split_first_chunk()?;
                 Self::OwnerFile(AccountId::from_bytes(*owner), FileId::from_bytes(file.try_into().ok()?))
@@ -117,6 +154,24 @@ impl Key {
     pub fn operators() -> Vec<u8> {
         vec![OPERATOR]
     }
+    /// What the keys of all audits that wait for an answer begin with.
+    pub fn challenges() -> Vec<u8> {
+        vec![CHALLENGE]
+    }
+    /// What the keys of all draining nodes begin with.
+    pub fn draining() -> Vec<u8> {
+        vec![DRAINING]
+    }
+    /// What the keys that name a node's slots begin with; the leaf is the key's second part.
+    pub fn held_by(node: &NodeId) -> Vec<u8> {
+        let mut prefix = vec![HELD];
+        prefix.extend_from_slice(node.as_bytes());
+        prefix
+    }
+    /// What the keys of all files with a lost slot begin with.
+    pub fn lost() -> Vec<u8> {
+        vec![LOST]
+    }
     /// What the keys of all files' deals begin with.
     pub fn files() -> Vec<u8> {
         vec![FILE]
@@ -146,6 +201,12 @@ mod tests {
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Node(NodeId::from_bytes(raw))),
             "[a-zé ]{1,20}".prop_map(Key::Operator),
+            (id, any::<u8>(), any::<u64>()).prop_map(|(n, l, i)| Key::Sums(NodeId::from_bytes(n), l, i)),
+            (id, any::<u64>()).prop_map(|(n, leaf)| Key::Held(NodeId::from_bytes(n), leaf)),
+            id.prop_map(|raw| Key::Challenge(NodeId::from_bytes(raw))),
+            id.prop_map(|raw| Key::Missed(NodeId::from_bytes(raw))),
+            id.prop_map(|raw| Key::Draining(NodeId::from_bytes(raw))),
+            id.prop_map(|raw| Key::Lost(FileId::from_bytes(raw))),
             id.prop_map(|raw| Key::File(FileId::from_bytes(raw))),
             id.prop_map(|raw| Key::Manifest(FileId::from_bytes(raw))),
             (id, id).prop_map(|(a, f)| Key::OwnerFile(AccountId::from_bytes(a), FileId::from_bytes(f))),

@@ -1,7 +1,7 @@
 //! Ledger: what one transaction does to the chain state.
 //!
 //! Pure: no clock, disk, network or randomness. Same input, same bytes, on every machine: no float, no hash order.
-//! Invariant: balances add up to the minted supply, after every `apply`.
+//! Invariant: balances and escrows add up to the minted supply, after every `apply`.
 //!
 //! The state is a map from `Key` to `Record`. A block is executed by an `Executor` on what a `Reads` hands in; out come
 //! `BlockEffects`: the changed records, a receipt for each transaction, and the roots over both lists. `tree` turns the
@@ -20,24 +20,31 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic))]
 
 pub mod apply;
+mod audit;
 pub mod beacon;
 pub mod block;
 mod deal;
+mod draft;
+mod due;
 pub mod effects;
 #[cfg(test)]
 mod fork;
 pub mod genesis;
+mod holding;
 pub mod key;
 #[cfg(test)]
 mod memory;
 mod node;
+mod payment;
+pub mod promise;
 pub mod record;
 pub mod reject;
+mod slot;
 pub mod state;
 mod transfer;
 pub mod tree;
 
-pub use apply::{admit, apply, needs};
+pub use apply::{admit, apply, needs, slots_moved};
 pub use block::{BlockContext, BlockEffects, ExecuteError, Executor, Fault, Reads, execute_block};
 pub use effects::{Effects, Event, Outcome, Receipt};
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::beacon;
 use super::block::BlockContext;
+use super::draft::Draft;
 use super::effects::{Effects, Event};
 use super::key::Key;
-use super::record::{BeaconChain, NodeEntry, Record};
+use super::record::{NodeEntry, Record};
 use super::reject::Reject;
 use super::state::State;
 use crate::types::{AccountId, ByteCount, Role};
@@ -20,7 +21,8 @@ pub(super) fn needs(state: &State, new: &NodeAnnouncement, keys: &mut Vec<Key>) 
     keys.extend([node, Key::Operator(new.operator.clone()), Key::OperatorCount]);
 }
 
-/// Registers a node, or replaces its entry. A node belongs to the account that registered it first.
+/// Registers a node, or replaces its entry. A node belongs to the account that registered it first. One that was out takes part
+/// again; what it lost it has to take over like any other, and its reputation stays.
 /// Errors: `NodeOwner`, `Capacity`, `HoldsSlots`.
 pub(super) fn register(
     state: &State,
@@ -28,26 +30,21 @@ pub(super) fn register(
     sender: &AccountId,
     new: &NodeAnnouncement,
 ) -> Result<Effects, Reject> {
+    let mut draft = Draft::new(state, at.height);
     let old = state.node(&new.node);
-    let mut effects = Effects::default();
     let entry = match old {
         None => {
-            effects.events.push(Event::NodeRegistered(new.node));
-            first_entry(*sender, new.clone(), at)
+            draft.event(Event::NodeRegistered(new.node));
+            NodeEntry::new(*sender, new.clone(), at.height)
         }
         Some(old) => {
-            effects.events.push(Event::NodeUpdated(new.node));
+            draft.event(Event::NodeUpdated(new.node));
             next_entry(old, sender, new, at)?
         }
     };
-    count_operators(state, old, &entry, &mut effects);
-    effects.put(Key::Node(new.node), Record::Node(Box::new(entry)));
-    Ok(effects)
-}
-
-fn first_entry(account: AccountId, announcement: NodeAnnouncement, at: &BlockContext) -> NodeEntry {
-    let beacon = BeaconChain { head: announcement.beacon_head, next: None };
-    NodeEntry { account, announcement, registered: at.height, active: true, used: ByteCount::ZERO, beacon }
+    count_operators(&mut draft, old, &entry);
+    draft.put_node(new.node, entry);
+    Ok(draft.done())
 }
 
 fn next_entry(
@@ -66,30 +63,39 @@ fn next_entry(
         return Err(Reject::HoldsSlots { held: old.used });
     }
     let beacon = beacon::announced(old, new.beacon_head, at.round.epoch);
-    Ok(NodeEntry { announcement: new.clone(), beacon, ..old.clone() })
+    let mut entry = NodeEntry { announcement: new.clone(), beacon, ..old.clone() };
+    if !old.active {
+        entry.active = true;
+        entry.audit.strikes = 0;
+    }
+    Ok(entry)
 }
 
-/// The operator under which a node counts: that of an active storage node.
+/// The operator under which a node counts: that of an active storage node that takes slots.
 pub(super) fn counted_operator(entry: &NodeEntry) -> Option<&str> {
-    let counts = entry.active && entry.announcement.roles.has(Role::Storage);
+    let counts = entry.active && !entry.draining && entry.announcement.roles.has(Role::Storage);
     counts.then_some(entry.announcement.operator.as_str())
 }
 
 /// Keeps count of each operator's active storage nodes, and of the operators that have one.
-fn count_operators(state: &State, old: Option<&NodeEntry>, new: &NodeEntry, effects: &mut Effects) {
+pub(super) fn count_operators(draft: &mut Draft<'_>, old: Option<&NodeEntry>, new: &NodeEntry) {
     let (before, after) = (old.and_then(counted_operator), counted_operator(new));
     if before == after {
         return;
     }
-    let mut operators = state.operator_count();
+    let state = draft.state();
+    let mut operators = match draft.record(&Key::OperatorCount) {
+        Some(Record::OperatorCount(count)) => *count,
+        _ => 0,
+    };
     if let Some(name) = before {
         let key = Key::Operator(name.to_owned());
         match state.operator(name).saturating_sub(1) {
             0 => {
-                effects.remove(key);
+                draft.remove(key);
                 operators = operators.saturating_sub(1);
             }
-            left => effects.put(key, Record::Operator(left)),
+            left => draft.put(key, Record::Operator(left)),
         }
     }
     if let Some(name) = after {
@@ -97,7 +103,7 @@ fn count_operators(state: &State, old: Option<&NodeEntry>, new: &NodeEntry, effe
         if nodes == 0 {
             operators = operators.saturating_add(1);
         }
-        effects.put(Key::Operator(name.to_owned()), Record::Operator(nodes.saturating_add(1)));
+        draft.put(Key::Operator(name.to_owned()), Record::Operator(nodes.saturating_add(1)));
     }
-    effects.put(Key::OperatorCount, Record::OperatorCount(operators));
+    draft.put(Key::OperatorCount, Record::OperatorCount(operators));
 }

@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::key::Key;
+pub use super::promise::{Audit, Challenge, Sample, SlotId, SlotState, StorageParams};
 use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, limits};
 use crate::wire::tx::NodeAnnouncement;
 use crate::wire::{DecodeError, PublicManifest, ValidatorSet, decode, encode};
@@ -29,12 +30,28 @@ pub enum Record {
     Node(Box<NodeEntry>),
     /// At `Key::Operator`: the operator's active storage nodes, at least one.
     Operator(u64),
+    /// At `Key::Sums`: at level 0 the lengths of slots, above it the sums of the records below; at most `SUMS_FANOUT`
+    /// numbers, the last one not 0. Missing where all are 0.
+    Sums(Vec<u64>),
+    /// At `Key::Held`.
+    Held(SlotId),
+    /// At `Key::Challenge`.
+    Challenge(Box<Challenge>),
+    /// At `Key::Missed`: slots, each once, at least one.
+    Missed(Vec<SlotId>),
+    /// At `Key::Draining`.
+    Draining,
     /// At `Key::File`.
     File(Box<Deal>),
     /// At `Key::Manifest`.
     Manifest(Box<PublicManifest>),
     /// At `Key::OwnerFile`.
     OwnerFile,
+    /// At `Key::Lost`.
+    Lost {
+        /// Height since which the deal has had a lost slot.
+        since: Height,
+    },
     /// At `Key::DueCount`, at least one.
     DueCount(u32),
     /// At `Key::Due`.
@@ -67,9 +84,15 @@ impl Record {
             Self::Account(_) => matches!(key, Key::Account(_)),
             Self::Node(_) => matches!(key, Key::Node(_)),
             Self::Operator(_) => matches!(key, Key::Operator(_)),
+            Self::Sums(_) => matches!(key, Key::Sums(..)),
+            Self::Held(_) => matches!(key, Key::Held(..)),
+            Self::Challenge(_) => matches!(key, Key::Challenge(_)),
+            Self::Missed(_) => matches!(key, Key::Missed(_)),
+            Self::Draining => matches!(key, Key::Draining(_)),
             Self::File(_) => matches!(key, Key::File(_)),
             Self::Manifest(_) => matches!(key, Key::Manifest(_)),
             Self::OwnerFile => matches!(key, Key::OwnerFile(..)),
+            Self::Lost { .. } => matches!(key, Key::Lost(_)),
             Self::DueCount(_) => matches!(key, Key::DueCount(_)),
             Self::Due(_) => matches!(key, Key::Due(..)),
         }
@@ -85,6 +108,8 @@ pub struct Params {
     pub epoch_blocks: u64,
     /// Blocks that a deal may stay pending, at least 1.
     pub pending_blocks: u64,
+    /// Audits, payment and quotas.
+    pub storage: StorageParams,
 }
 
 impl Params {
@@ -92,6 +117,11 @@ impl Params {
     pub fn epoch_of(&self, height: Height) -> Epoch {
         let before = height.get().saturating_sub(1);
         Epoch::new(before.checked_div(self.epoch_blocks).unwrap_or(0))
+    }
+    /// The first height of the epoch after the one of a height.
+    pub fn next_epoch_begins(&self, height: Height) -> Height {
+        let next = self.epoch_of(height).get().saturating_add(1);
+        Height::new(next.saturating_mul(self.epoch_blocks).saturating_add(1))
     }
     /// Whether the height is the last of its epoch.
     pub fn ends_epoch(&self, height: Height) -> bool {
@@ -145,6 +175,8 @@ pub struct Account {
     pub balance: Amount,
     /// Transactions made; the next one carries this nonce.
     pub nonce: u64,
+    /// Bytes of slots in its open deals.
+    pub stored: ByteCount,
 }
 
 /// A registered node.
@@ -158,13 +190,36 @@ pub struct NodeEntry {
     pub registered: Height,
     /// Whether it may be placed in new deals.
     pub active: bool,
-    /// Bytes of slots that open deals have placed on it.
+    /// Bytes of slots that open deals have placed on it, lost ones left out.
     pub used: ByteCount,
+    /// Bytes of those that it has a receipt for: what its audits ask about.
+    pub held: ByteCount,
+    /// The leaf of its sum tree for the next slot; leaves are not used again.
+    pub next_leaf: u64,
+    /// How its audits went.
+    pub audit: Audit,
+    /// Whether it gives its slots away and takes no new ones.
+    pub draining: bool,
     /// Its hash chain for the beacon.
     pub beacon: BeaconChain,
 }
 
 impl NodeEntry {
+    /// The entry of a node that was not registered before.
+    pub fn new(account: AccountId, announcement: NodeAnnouncement, registered: Height) -> Self {
+        Self {
+            account,
+            registered,
+            active: true,
+            used: ByteCount::ZERO,
+            held: ByteCount::ZERO,
+            next_leaf: 0,
+            audit: Audit::default(),
+            draining: false,
+            beacon: BeaconChain { head: announcement.beacon_head, next: None },
+            announcement,
+        }
+    }
     /// Bytes that new deals may still place on it.
     pub fn free(&self) -> ByteCount {
         self.announcement.capacity.checked_sub(self.used).unwrap_or(ByteCount::ZERO)
@@ -185,16 +240,28 @@ pub struct BeaconChain {
 pub struct Deal {
     /// Whose file it is.
     pub owner: AccountId,
-    /// The node for each slot, in the order of the slots.
+    /// The node for each slot, in the order of the slots; the last holder of one that is lost.
     pub placement: Vec<NodeId>,
+    /// More of each slot, in the same order; nothing once the deal has ended.
+    pub slots: Vec<SlotState>,
     /// Bytes of each slot.
     pub slot_len: u64,
     /// Slots that restore the file.
     pub data: u8,
     /// Receipts that make the deal final.
     pub min_confirmations: u8,
-    /// Slots with a receipt.
+    /// Slots that their node holds by its receipt.
     pub confirmed: SlotSet,
+    /// Slots that nobody holds, for others to take over. Those in neither set wait for their node's first receipt.
+    pub lost: SlotSet,
+    /// Slots taken over so far.
+    pub taken: u32,
+    /// Credits per GiB and epoch.
+    pub price: u64,
+    /// Credits that are not paid out yet.
+    pub escrow: Amount,
+    /// Height whose block ends the deal unless it is renewed.
+    pub ends: Height,
     /// Height of the block that opened it.
     pub opened: Height,
     /// Where it stands.
@@ -206,7 +273,7 @@ pub struct Deal {
 pub enum DealStatus {
     /// Open, with too few receipts.
     Pending {
-        /// Height whose block ends the deal unless it is final by then.
+        /// The last height whose block may make the deal final; the next one ends it.
         until: Height,
     },
     /// Open, with enough receipts.
@@ -224,6 +291,11 @@ pub enum DealStatus {
         /// Height at which it ended.
         at: Height,
     },
+    /// Ended because the time was up that its owner paid for.
+    Ended {
+        /// Height at which it ended.
+        at: Height,
+    },
 }
 
 impl DealStatus {
@@ -238,6 +310,7 @@ impl DealStatus {
             Self::Final { .. } => "final",
             Self::Deleted { .. } => "deleted",
             Self::Expired { .. } => "expired",
+            Self::Ended { .. } => "ended",
         }
     }
 }
@@ -254,6 +327,14 @@ impl SlotSet {
         let new = *byte & bit == 0;
         *byte |= bit;
         new
+    }
+    /// Takes a slot out; false if it was not there.
+    pub fn remove(&mut self, slot: u8) -> bool {
+        let Some(byte) = self.0.get_mut(usize::from(slot >> 3)) else { return false };
+        let bit = 1 << (slot & 7);
+        let there = *byte & bit != 0;
+        *byte &= !bit;
+        there
     }
     /// Whether the slot is in the set.
     pub fn has(&self, slot: u8) -> bool {
@@ -273,9 +354,17 @@ impl SlotSet {
     }
 }
 
-/// What happens when a height is reached.
+/// What happens when a height is reached, before the transactions of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Due {
-    /// The deal ends if it is still pending.
+    /// The deal ends if it is still pending. If it is final, slots without a receipt are lost: others may take them.
     PendingEnds(FileId),
+    /// The deal ends unless it was renewed.
+    DealEnds(FileId),
+    /// The node is audited.
+    Challenge(NodeId),
+    /// An audit of the node that nobody has answered has failed.
+    AnswersEnd(NodeId),
+    /// A node that is gone loses some of the slots that it holds at leaves below the number; the rest in the next block.
+    Evict(NodeId, u64),
 }

@@ -2,7 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::types::{AccountId, Amount, ByteCount, FileId, NodeId};
+use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId};
 
 /// Why a transaction cannot be the next one of its sender, and so cannot be in a block at this place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum NotNext {
         have: u64,
         /// The account's.
         need: u64,
+    },
+    /// The block has as many slots to move as one block may.
+    #[error("{have} slots to move after the {before} of this block; a block moves at most {max}", max = crate::types::limits::BLOCK_SLOTS_MAX)]
+    Full {
+        /// Slots of the transaction.
+        have: u32,
+        /// Slots of the block so far.
+        before: u32,
     },
 }
 
@@ -93,8 +101,8 @@ pub enum Reject {
         /// The node.
         node: NodeId,
     },
-    /// A placed node does not take slots.
-    #[error("slot {slot}: node {node} is not an active storage node")]
+    /// A node does not take slots.
+    #[error("slot {slot}: node {node} takes no slots: it is no storage node, inactive or draining")]
     NotStorage {
         /// The slot.
         slot: u8,
@@ -149,6 +157,89 @@ pub enum Reject {
     /// Every receipt was there already.
     #[error("all {0} receipts are known already")]
     NothingNew(u64),
+    /// A receipt that is too old.
+    #[error("the receipt for slot {slot} held up to height {have}, this is height {need}")]
+    ReceiptExpired {
+        /// The slot.
+        slot: u8,
+        /// The receipt's last height.
+        have: Height,
+        /// This block's.
+        need: Height,
+    },
+    /// A deal that would last too long.
+    #[error("the deal would last {have} epochs; at most {max} are allowed")]
+    Epochs {
+        /// Epochs from now on.
+        have: u64,
+        /// Epochs allowed.
+        max: u64,
+    },
+    /// The account's open deals would have too many bytes.
+    #[error("{have} bytes of slots in open deals; the quota is {max}")]
+    Quota {
+        /// Bytes with this deal.
+        have: ByteCount,
+        /// Bytes allowed.
+        max: ByteCount,
+    },
+    /// A slot that was lost is not confirmed but taken over.
+    #[error("slot {slot} of file {file} is lost; a storage node has to take it over")]
+    SlotLost {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+    },
+    /// The slot's holder keeps it.
+    #[error("slot {slot} of file {file} is not lost, and its holder {holder} does not give it away to this node")]
+    NotMovable {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// Its holder.
+        holder: NodeId,
+    },
+    /// A node holds one slot of a file at most.
+    #[error("node {node} holds slot {slot} of the file already")]
+    HoldsAnother {
+        /// The node.
+        node: NodeId,
+        /// The slot that it holds.
+        slot: u8,
+    },
+    /// No such audit waits for an answer.
+    #[error("no audit of node {node} in epoch {epoch} waits for an answer")]
+    NoChallenge {
+        /// The node.
+        node: NodeId,
+        /// The epoch named.
+        epoch: Epoch,
+    },
+    /// Not one answer for each sample.
+    #[error("{have} answers to {need} samples")]
+    ProofCount {
+        /// Answers.
+        have: u64,
+        /// Samples.
+        need: u64,
+    },
+    /// A proof does not prove what was asked.
+    #[error("sample {sample}: the proof does not lead from leaf {leaf} to the root of slot {slot} of file {file}")]
+    Proof {
+        /// The sample's place.
+        sample: u64,
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// The leaf asked for.
+        leaf: u64,
+    },
+    /// No such node.
+    #[error("node {0} is not registered")]
+    NoNode(NodeId),
 }
 
 impl Reject {
@@ -173,6 +264,16 @@ impl Reject {
             Self::ReceiptNode { .. } => "receipt_node",
             Self::Receipt(_) => "receipt",
             Self::NothingNew(_) => "nothing_new",
+            Self::ReceiptExpired { .. } => "receipt_expired",
+            Self::Epochs { .. } => "epochs",
+            Self::Quota { .. } => "quota",
+            Self::SlotLost { .. } => "slot_lost",
+            Self::NotMovable { .. } => "not_movable",
+            Self::HoldsAnother { .. } => "holds_another",
+            Self::NoChallenge { .. } => "no_challenge",
+            Self::ProofCount { .. } => "proof_count",
+            Self::Proof { .. } => "proof",
+            Self::NoNode(_) => "no_node",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use super::record::{SkipList, ValidatorEntry};
+use super::record::{SkipList, StorageParams, ValidatorEntry};
 use super::{BlockContext, Executed, Fork, Key, MemoryState, Record, beacon};
 use crate::crypto::SecretKey;
 use crate::types::{AccountId, Amount, ByteCount, ChainId, Height, Millis, NodeId, Role, Roles, Round, SlotRoot, View};
@@ -12,6 +12,8 @@ use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, 
 
 pub const EPOCH: u64 = 5;
 pub const PENDING: u64 = 7;
+/// For how long `commit` pays.
+pub const EPOCHS: u32 = 20;
 pub const USERS: u8 = 4;
 pub const STORES: u8 = 6;
 pub const CAPACITY: u64 = 1 << 20;
@@ -70,6 +72,14 @@ pub fn genesis() -> Genesis {
             view_floor: Millis::new(500),
             view_cap: Millis::new(60_000),
         },
+        storage: StorageParams {
+            samples: 4,
+            answer_blocks: 3,
+            grace: 1,
+            price: 1 << 10,
+            epochs_max: 1_000,
+            quota: ByteCount::ZERO,
+        },
         accounts: (0..USERS).map(credit).collect(),
         nodes: validators.chain(stores).collect(),
         validators: (0..4).map(vote).collect(),
@@ -99,11 +109,17 @@ pub fn manifest(owner: u8, seed: u8, data: u8, parity: u8, cipher_len: u64) -> P
 pub fn commit(chain: &ChainId, manifest: PublicManifest, receipts: u8, min_confirmations: u8) -> FileCommit {
     let placement = (0..manifest.data + manifest.parity).map(store).collect();
     let receipts = (0..receipts).map(|slot| receipt(chain, &manifest, slot)).collect();
-    FileCommit { placement, min_confirmations, receipts, manifest }
+    FileCommit { placement, min_confirmations, epochs: EPOCHS, receipts, manifest }
 }
 
 pub fn receipt(chain: &ChainId, manifest: &PublicManifest, slot: u8) -> StorageReceipt {
-    StorageReceipt::sign(chain, &manifest.id(), slot, &manifest.slots[usize::from(slot)], &store_key(slot))
+    receipt_of(chain, manifest, slot, &store_key(slot))
+}
+
+/// A receipt for a slot by any node, for all heights of a test.
+pub fn receipt_of(chain: &ChainId, manifest: &PublicManifest, slot: u8, key: &SecretKey) -> StorageReceipt {
+    let info = &manifest.slots[usize::from(slot)];
+    StorageReceipt::sign(chain, &manifest.id(), slot, Height::new(10_000), info, key)
 }
 
 /// A chain in memory that makes its own blocks, each by the next validator in turn.

@@ -49,7 +49,7 @@ fn key(n: u16) -> Key {
 }
 
 fn record(balance: u64) -> Record {
-    Record::Account(Account { balance: Amount::new(balance), nonce: 7 })
+    Record::Account(Account { balance: Amount::new(balance), nonce: 7, ..Account::default() })
 }
 
 fn changes(list: &[(u16, Option<u64>)]) -> Changes {
@@ -201,7 +201,7 @@ fn forks_over_one_parent_are_executed_apart_and_the_final_one_is_written() {
     let branch = [ancestors[0].clone(), Arc::new(b.clone())];
     let proof =
         Fork::new(&chain.state, &branch).prove(Height::new(2), &Key::Account(account(3))).expect("a whole tree");
-    let value = Record::Account(Account { balance: Amount::new(1_005), nonce: 0 }).bytes();
+    let value = Record::Account(Account { balance: Amount::new(1_005), nonce: 0, ..Account::default() }).bytes();
     assert_eq!(proof.verify(&b.tree.root(), &Key::Account(account(3)), Some(&value)), Ok(()));
     assert!(proof.verify(&a.tree.root(), &Key::Account(account(3)), Some(&value)).is_err());
 }

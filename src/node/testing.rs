@@ -12,7 +12,7 @@ use crate::consensus;
 use crate::crypto::SecretKey;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use crate::ledger::record::ValidatorEntry;
+use crate::ledger::record::{StorageParams, ValidatorEntry};
 use crate::mempool::{Capacity, Mempool};
 use crate::store::{Identity, KeyOrigin, Options, Store};
 use crate::types::{Amount, ByteCount, Epoch, Height, Millis, NodeId, Role, Roles, Round, View};
@@ -44,6 +44,7 @@ pub fn genesis() -> Genesis {
         time: Millis::new(1_700_000_000_000),
         epoch_blocks: 20,
         pending_blocks: 10,
+        storage: StorageParams::usual(20),
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: vec![GenesisAccount { account, balance: Amount::new(1_000) }],
         nodes: vec![GenesisNode { account, announcement }],

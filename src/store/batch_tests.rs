@@ -57,7 +57,7 @@ fn certificate(block: &ProposedBlock) -> Certificate {
 
 /// Appends a block that gives account 1 the balance `balance`; its one transaction touches accounts 1 and 2.
 fn append(store: &Store, balance: u64, payload: usize, certified: bool) -> ProposedBlock {
-    let record = Record::Account(Account { balance: Amount::new(balance), nonce: 0 });
+    let record = Record::Account(Account { balance: Amount::new(balance), nonce: 0, ..Account::default() });
     let key = Key::Account(account(1));
     let state = BTreeMap::from([(key.bytes(), Some(record.bytes()))]);
     let view = store.reader().snapshot().expect("a snapshot");
@@ -214,7 +214,7 @@ fn a_tree_can_be_proven_against_the_last_versions_and_old_nodes_go() {
             assert!(proof.is_err(), "version {height} is gone");
             continue;
         }
-        let record = Record::Account(Account { balance: Amount::new(height), nonce: 0 }).bytes();
+        let record = Record::Account(Account { balance: Amount::new(height), nonce: 0, ..Account::default() }).bytes();
         let checked = proof.expect("the version is kept").verify(&block.header().state_root, &key, Some(&record));
         assert_eq!(checked, Ok(()));
     }

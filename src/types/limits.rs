@@ -50,6 +50,24 @@ pub const NONCE_AHEAD_MAX: u64 = 4_096;
 pub const MEMPOOL_BLOCKS_MAX: u64 = 10_000;
 /// Deadlines that one block works off; the rest wait for the next.
 pub const DUE_PER_BLOCK_MAX: u32 = 64;
+/// Slots that the transactions of one block open, end or move. Each costs a few records of the state tree, most of them its own.
+pub const BLOCK_SLOTS_MAX: u32 = 16_384;
+/// Slots handled by deadlines of one block after which the rest wait for the next.
+pub const DUE_SLOTS_PER_BLOCK: u32 = 1_024;
+/// Slots that one deadline takes from a node that is gone.
+pub const EVICTED_AT_ONCE: u32 = 16;
+/// Samples of one storage audit: so many proofs fit one transaction, however long the slots.
+pub const AUDIT_SAMPLES_MAX: usize = 24;
+/// A leaf of a slot's tree, bytes: what an audit samples.
+pub const LEAF_BYTES: usize = 1_024;
+/// Hashes from a leaf to the root of the longest slot.
+pub const LEAF_PATH_MAX: usize = 41;
+/// Longest deal that a network may allow, epochs.
+pub const DEAL_EPOCHS_MAX: u32 = 1 << 24;
+/// Highest price that a network may ask, credits for one GiB and epoch: keeps every sum far inside 128 bits.
+pub const PRICE_MAX: u64 = 1 << 32;
+/// Children of a node in the sum tree over what a storage node holds.
+pub const SUMS_FANOUT: u64 = 64;
 /// Proof of one value in the state tree, bytes: 256 siblings of at most 65 bytes and a leaf.
 pub const STATE_PROOF_BYTES_MAX: usize = 32 << 10;
 
@@ -158,6 +176,14 @@ const _: () = assert!(
 );
 const _: () =
     assert!(SLOT_BLOCK_BYTES.is_power_of_two() && SLOT_BLOCK_BYTES >= 1024, "a slot block is a subtree of BLAKE3");
+const _: () = assert!(
+    AUDIT_SAMPLES_MAX * (LEAF_BYTES + 32 * LEAF_PATH_MAX + 16) + 512 <= TX_BYTES_MAX,
+    "the answer to an audit fits one transaction"
+);
+const _: () = assert!(
+    FILE_BYTES_MAX / SEGMENT_BYTES as u64 * (SEGMENT_BYTES as u64 + 16) <= (LEAF_BYTES as u64) << LEAF_PATH_MAX,
+    "a path leads to every leaf of the longest slot"
+);
 const _: () = assert!(MEMPOOL_SENDER_BYTES_MAX <= MEMPOOL_BYTES_MAX, "one sender's share is part of the whole");
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= CONSENSUS_OUTBOX_BYTES_MAX, "one message fits the outbox");
 const _: () = assert!(

@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::crypto::{Domain, SecretKey, Signature, hash, sign::SignError};
-use crate::types::{AccountId, ChainId, FileId, NodeId, SlotRoot, limits};
+use crate::types::{AccountId, ChainId, FileId, Height, NodeId, SlotRoot, limits};
 
 /// Ciphertext of the longest file: each segment has a tag of 16 bytes.
 const CIPHER_BYTES_MAX: u64 = limits::FILE_BYTES_MAX + limits::FILE_BYTES_MAX / limits::SEGMENT_BYTES as u64 * 16;
@@ -62,8 +62,8 @@ pub enum ManifestError {
     /// Sealed part too long.
     #[error("{0} sealed bytes; at most {max}", max = limits::MANIFEST_SEALED_BYTES_MAX)]
     Sealed(usize),
-    /// More ciphertext than a file may have.
-    #[error("{0} bytes of ciphertext; at most {max}", max = CIPHER_BYTES_MAX)]
+    /// No ciphertext, or more than a file may have.
+    #[error("{0} bytes of ciphertext; allowed are 1 to {max}", max = CIPHER_BYTES_MAX)]
     CipherLen(u64),
     /// Ciphertext or slot lengths that do not fit each other.
     #[error("slot of {have} bytes where the file's length asks for {need}")]
@@ -102,7 +102,7 @@ impl PublicManifest {
         if self.sealed.len() > limits::MANIFEST_SEALED_BYTES_MAX {
             return Err(ManifestError::Sealed(self.sealed.len()));
         }
-        if self.cipher_len > CIPHER_BYTES_MAX {
+        if self.cipher_len == 0 || self.cipher_len > CIPHER_BYTES_MAX {
             return Err(ManifestError::CipherLen(self.cipher_len));
         }
         let need = self.slot_len();
@@ -120,23 +120,25 @@ pub struct StorageReceipt {
     pub node: NodeId,
     /// The slot's place in the file.
     pub slot: u8,
-    /// Signature of the node key over chain, file, place, root and length.
+    /// The last height whose block may take the receipt: the node keeps a slot without a deal no longer.
+    pub until: Height,
+    /// Signature of the node key over chain, file, place, last height, root and length.
     pub signature: Signature,
 }
 
 impl StorageReceipt {
-    /// The bytes that `signature` signs: chain, file, place, root and length.
-    pub fn bytes(chain: &ChainId, file: &FileId, slot: u8, info: &SlotInfo) -> Vec<u8> {
-        super::encode(&(chain, file, slot, info))
+    /// The bytes that `signature` signs: chain, file, place, last height, root and length.
+    pub fn bytes(chain: &ChainId, file: &FileId, slot: u8, until: Height, info: &SlotInfo) -> Vec<u8> {
+        super::encode(&(chain, file, slot, until, info))
     }
-    /// Signs that the slot is held.
-    pub fn sign(chain: &ChainId, file: &FileId, slot: u8, info: &SlotInfo, key: &SecretKey) -> Self {
-        let signature = key.sign(Domain::Receipt, &Self::bytes(chain, file, slot, info));
-        Self { node: key.public().node_id(), slot, signature }
+    /// Signs that the slot is held, for blocks up to a height.
+    pub fn sign(chain: &ChainId, file: &FileId, slot: u8, until: Height, info: &SlotInfo, key: &SecretKey) -> Self {
+        let signature = key.sign(Domain::Receipt, &Self::bytes(chain, file, slot, until, info));
+        Self { node: key.public().node_id(), slot, until, signature }
     }
     /// Verifies the signature for a file's slot. Errors: those of `crypto::sign::verify`.
     pub fn verify(&self, chain: &ChainId, file: &FileId, info: &SlotInfo) -> Result<(), SignError> {
-        let bytes = Self::bytes(chain, file, self.slot, info);
+        let bytes = Self::bytes(chain, file, self.slot, self.until, info);
         crate::crypto::sign::verify(self.node.as_bytes(), Domain::Receipt, &bytes, &self.signature)
     }
 }
@@ -165,8 +167,10 @@ mod tests {
         assert_eq!(manifest.check(), Ok(()));
         manifest.slots[3].len += 1;
         assert_eq!(manifest.check(), Err(ManifestError::SlotLen { have: (1 << 18) + 3, need: (1 << 18) + 2 }));
-        manifest.cipher_len = u64::MAX;
-        assert_eq!(manifest.check(), Err(ManifestError::CipherLen(u64::MAX)));
+        for len in [0, u64::MAX] {
+            manifest.cipher_len = len;
+            assert_eq!(manifest.check(), Err(ManifestError::CipherLen(len)));
+        }
     }
 
     #[test]
@@ -187,7 +191,7 @@ mod tests {
     fn the_canonical_bytes_stay_as_they_are() {
         let key = SecretKey::from_seed(&[7; 32]);
         let chain = ChainId::from_bytes([8; 32]);
-        let receipt = StorageReceipt::sign(&chain, &manifest().id(), 3, &manifest().slots[3], &key);
+        let receipt = StorageReceipt::sign(&chain, &manifest().id(), 3, Height::new(9), &manifest().slots[3], &key);
         let manifest_bytes = hex::encode(super::super::encode(&manifest())) + "\n";
         expect_test::expect_file!["../../fixtures/wire/public_manifest.hex"].assert_eq(&manifest_bytes);
         let receipt_bytes = hex::encode(super::super::encode(&receipt)) + "\n";
@@ -200,11 +204,13 @@ mod tests {
     fn a_receipt_holds_for_its_chain_file_slot_and_content_only() {
         let key = SecretKey::from_seed(&[7; 32]);
         let (chain, file, info) = (ChainId::from_bytes([8; 32]), manifest().id(), manifest().slots[0]);
-        let receipt = StorageReceipt::sign(&chain, &file, 0, &info, &key);
+        let receipt = StorageReceipt::sign(&chain, &file, 0, Height::new(9), &info, &key);
         assert_eq!(receipt.verify(&chain, &file, &info), Ok(()));
         let other_file = FileId::from_bytes([0; 32]);
         let longer = SlotInfo { len: info.len + 1, ..info };
         let other_slot = StorageReceipt { slot: 1, ..receipt };
+        let later = StorageReceipt { until: Height::new(10), ..receipt };
+        assert!(later.verify(&chain, &file, &info).is_err());
         assert!(receipt.verify(&ChainId::from_bytes([9; 32]), &file, &info).is_err());
         assert!(receipt.verify(&chain, &other_file, &info).is_err());
         assert!(receipt.verify(&chain, &file, &longer).is_err());

@@ -4,7 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::file::{PublicManifest, StorageReceipt};
 use crate::crypto::{Domain, SecretKey, Signature, hash};
-use crate::types::{AccountId, Amount, ByteCount, ChainId, FileId, NodeId, Roles, TxId};
+use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, NodeId, Roles, TxId};
 
 /// A node's entry in the ledger, as its account announces it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -48,8 +48,19 @@ pub struct FileCommit {
     pub placement: Vec<NodeId>,
     /// Receipts that make the deal final; fewer leave it pending.
     pub min_confirmations: u8,
+    /// Epochs that the deal is paid for, at least 1.
+    pub epochs: u32,
     /// Receipts in hand, ascending by slot.
     pub receipts: Vec<StorageReceipt>,
+}
+
+/// The answer to one sample of a storage audit.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SampleProof {
+    /// The leaf: 1 KiB of the slot, fewer bytes at its end.
+    pub bytes: Vec<u8>,
+    /// The chaining values from the leaf up to the slot's root, lowest first.
+    pub path: Vec<[u8; 32]>,
 }
 
 /// What a transaction does.
@@ -80,6 +91,41 @@ pub enum Action {
         /// The file.
         file: FileId,
     },
+    /// Answers the node's storage audit of an epoch.
+    ProveStorage {
+        /// The node that was asked.
+        node: NodeId,
+        /// The epoch of the audit.
+        epoch: Epoch,
+        /// One for each sample, in order; nothing where the node has no proof.
+        proofs: Vec<Option<SampleProof>>,
+    },
+    /// Takes over a slot that is lost, or that its holder gives away.
+    TakeSlot {
+        /// The file.
+        file: FileId,
+        /// The new holder's receipt, which names the slot.
+        receipt: StorageReceipt,
+    },
+    /// Makes a node give its slots away and take no new ones, or ends that.
+    DrainNode {
+        /// The node.
+        node: NodeId,
+        /// Whether it drains from now on.
+        drain: bool,
+    },
+    /// Pays the nodes of a deal what they have earned so far. Anyone may ask for it.
+    SettleFile {
+        /// The file.
+        file: FileId,
+    },
+    /// Makes a deal last longer.
+    RenewFile {
+        /// The file.
+        file: FileId,
+        /// Epochs to add, at least 1.
+        epochs: u32,
+    },
 }
 
 impl Action {
@@ -91,6 +137,11 @@ impl Action {
             Self::CommitFile(_) => "commit_file",
             Self::ConfirmSlots { .. } => "confirm_slots",
             Self::DeleteFile { .. } => "delete_file",
+            Self::ProveStorage { .. } => "prove_storage",
+            Self::TakeSlot { .. } => "take_slot",
+            Self::DrainNode { .. } => "drain_node",
+            Self::SettleFile { .. } => "settle_file",
+            Self::RenewFile { .. } => "renew_file",
         }
     }
 }

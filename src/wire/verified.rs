@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::file::{ManifestError, StorageReceipt};
-use super::tx::{Action, FileCommit, NodeAnnouncement, Tx};
+use super::tx::{Action, FileCommit, NodeAnnouncement, SampleProof, Tx};
 use crate::crypto::{Batch, Domain, PublicKey, Signature, hash, sign};
 use crate::types::{AccountId, ChainId, NodeId, TxId, limits};
 
@@ -130,6 +130,9 @@ pub enum Malformed {
     /// A receipt's signature does not fit.
     #[error("the signature of the receipt for slot {0} does not fit")]
     Receipt(u8),
+    /// A deal for no time.
+    #[error("a deal lasts at least 1 epoch")]
+    NoEpochs,
 }
 
 impl Malformed {
@@ -155,6 +158,7 @@ impl Malformed {
             Self::ReceiptSlot { .. } => "unknown_slot",
             Self::ReceiptNode { .. } => "wrong_receipt_node",
             Self::Receipt(_) => "bad_receipt",
+            Self::NoEpochs => "no_epochs",
         }
     }
 }
@@ -294,7 +298,12 @@ impl Shaped {
                 }
                 check_receipt_order(receipts)?;
             }
-            Action::DeleteFile { .. } => {}
+            Action::ProveStorage { proofs, .. } => check_proofs(proofs)?,
+            Action::RenewFile { epochs, .. } => some_epochs(*epochs)?,
+            Action::DeleteFile { .. }
+            | Action::TakeSlot { .. }
+            | Action::DrainNode { .. }
+            | Action::SettleFile { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -322,7 +331,7 @@ fn body_bytes(encoded: &[u8]) -> &[u8] {
     &encoded[..encoded.len().saturating_sub(SIGNATURE_BYTES)]
 }
 
-/// Every signature that the transaction holds, except late receipts: what those sign is in the state.
+/// Every signature that the transaction holds, except receipts for an open deal: what those sign is in the state.
 fn each_signature(
     inner: &Inner,
     chain: &ChainId,
@@ -344,14 +353,21 @@ fn each_signature(
             let file = deal.manifest.id();
             for receipt in &deal.receipts {
                 let Some(info) = deal.manifest.slots.get(usize::from(receipt.slot)) else { continue };
-                let bytes = StorageReceipt::bytes(chain, &file, receipt.slot, info);
+                let bytes = StorageReceipt::bytes(chain, &file, receipt.slot, receipt.until, info);
                 let fault = Malformed::Receipt(receipt.slot);
                 let (key, signature) = (*receipt.node.as_bytes(), &receipt.signature);
                 visit(Check { key, domain: Domain::Receipt, bytes: &bytes, signature, fault })?;
             }
             Ok(())
         }
-        Action::Transfer { .. } | Action::ConfirmSlots { .. } | Action::DeleteFile { .. } => Ok(()),
+        Action::Transfer { .. }
+        | Action::ConfirmSlots { .. }
+        | Action::DeleteFile { .. }
+        | Action::ProveStorage { .. }
+        | Action::TakeSlot { .. }
+        | Action::DrainNode { .. }
+        | Action::SettleFile { .. }
+        | Action::RenewFile { .. } => Ok(()),
     }
 }
 
@@ -382,8 +398,9 @@ pub fn check_announcement(node: &NodeAnnouncement) -> Result<(), Malformed> {
 }
 
 fn check_commit(deal: &FileCommit, sender: &AccountId) -> Result<(), Malformed> {
-    let FileCommit { manifest, placement, min_confirmations, receipts } = deal;
+    let FileCommit { manifest, placement, min_confirmations, epochs, receipts } = deal;
     manifest.check()?;
+    some_epochs(*epochs)?;
     if manifest.owner != *sender {
         return Err(Malformed::Owner { have: manifest.owner, need: *sender });
     }
@@ -405,6 +422,21 @@ fn check_commit(deal: &FileCommit, sender: &AccountId) -> Result<(), Malformed> 
         if receipt.node != need {
             return Err(Malformed::ReceiptNode { slot, have: receipt.node, need });
         }
+    }
+    Ok(())
+}
+
+fn some_epochs(epochs: u32) -> Result<(), Malformed> {
+    if epochs == 0 { Err(Malformed::NoEpochs) } else { Ok(()) }
+}
+
+/// Bounds what a verifier has to look at; whether a proof holds depends on the state.
+fn check_proofs(proofs: &[Option<SampleProof>]) -> Result<(), Malformed> {
+    let within = |what, have, max| if have > max { Err(Malformed::List { what, have, max }) } else { Ok(()) };
+    within("proofs", proofs.len(), limits::AUDIT_SAMPLES_MAX)?;
+    for proof in proofs.iter().flatten() {
+        within("bytes of a sample", proof.bytes.len(), limits::LEAF_BYTES)?;
+        within("hashes of a path", proof.path.len(), limits::LEAF_PATH_MAX)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crypto::SecretKey;
-use crate::types::{Amount, ByteCount, FileId, Role, Roles, SlotRoot};
+use crate::types::{Amount, ByteCount, Epoch, FileId, Height, Role, Roles, SlotRoot};
 use crate::wire::block::{decode_payload, encode_payload};
 use crate::wire::{DecodeError, PublicManifest, SlotInfo, TxBody};
 
@@ -55,10 +55,11 @@ fn deal(edit: impl FnOnce(&mut FileCommit)) -> Tx {
     let slot = |n: u8| SlotInfo { root: SlotRoot::from_bytes([n; 32]), len: 5 };
     manifest.slots = (0..3).map(slot).collect();
     let file = manifest.id();
-    let receipt = |n: u8| StorageReceipt::sign(&CHAIN, &file, n, &manifest.slots[usize::from(n)], &key(10 + n));
+    let receipt =
+        |n: u8| StorageReceipt::sign(&CHAIN, &file, n, Height::new(9), &manifest.slots[usize::from(n)], &key(10 + n));
     let receipts = vec![receipt(0), receipt(2)];
     let placement = (10..13).map(|n| key(n).public().node_id()).collect();
-    let mut deal = FileCommit { manifest, placement, min_confirmations: 2, receipts };
+    let mut deal = FileCommit { manifest, placement, min_confirmations: 2, epochs: 7, receipts };
     edit(&mut deal);
     signed(Action::CommitFile(Box::new(deal)))
 }
@@ -138,6 +139,7 @@ fn a_deal_fits_its_manifest_and_its_receipts_fit_the_placement() {
         (deal(|deal| deal.receipts[1].slot = 9), Malformed::ReceiptSlot { slot: 9, slots: 3 }),
         (deal(|deal| deal.receipts[0].node = eleven), Malformed::ReceiptNode { slot: 0, have: eleven, need: ten }),
         (deal(|deal| deal.receipts[0].signature = deal.receipts[1].signature), Malformed::Receipt(0)),
+        (deal(|deal| deal.epochs = 0), Malformed::NoEpochs),
         (deal(|deal| deal.manifest.version = 9), Malformed::Manifest(ManifestError::Version(9))),
     ];
     for (tx, reason) in cases {
@@ -145,6 +147,23 @@ fn a_deal_fits_its_manifest_and_its_receipts_fit_the_placement() {
     }
     let late = signed(Action::ConfirmSlots { file: FileId::from_bytes([1; 32]), receipts: Vec::new() });
     assert_eq!(verify(late), Err(Malformed::ReceiptOrder));
+}
+
+#[test]
+fn an_answer_to_an_audit_has_its_limits() {
+    let answer = |count: usize, bytes: usize, path: usize| {
+        let proof = SampleProof { bytes: vec![0; bytes], path: vec![[0; 32]; path] };
+        let node = key(7).public().node_id();
+        verify(signed(Action::ProveStorage { node, epoch: Epoch::ZERO, proofs: vec![Some(proof); count] }))
+    };
+    let (count, bytes, path) = (limits::AUDIT_SAMPLES_MAX, limits::LEAF_BYTES, limits::LEAF_PATH_MAX);
+    assert!(answer(count, bytes, path).is_ok(), "the longest answer fits a transaction");
+    let refused = |what, have, max| Err(Malformed::List { what, have, max });
+    assert_eq!(answer(count + 1, 1, 1), refused("proofs", count + 1, count));
+    assert_eq!(answer(1, bytes + 1, 1), refused("bytes of a sample", bytes + 1, bytes));
+    assert_eq!(answer(1, 1, path + 1), refused("hashes of a path", path + 1, path));
+    let none = signed(Action::RenewFile { file: FileId::from_bytes([1; 32]), epochs: 0 });
+    assert_eq!(verify(none), Err(Malformed::NoEpochs));
 }
 
 #[test]
@@ -173,10 +192,27 @@ fn a_payload_is_the_list_of_its_transactions() {
 #[test]
 fn the_canonical_bytes_of_transactions_stay_as_they_are() {
     let file = FileId::from_bytes([1; 32]);
-    let receipt =
-        StorageReceipt { node: key(10).public().node_id(), slot: 1, signature: Signature::from_bytes([2; 64]) };
+    let receipt = StorageReceipt {
+        node: key(10).public().node_id(),
+        slot: 1,
+        until: Height::new(9),
+        signature: Signature::from_bytes([2; 64]),
+    };
     let confirm = signed(Action::ConfirmSlots { file, receipts: vec![receipt] });
-    let all = [pay("hello"), node(|_| {}), deal(|_| {}), confirm, signed(Action::DeleteFile { file })];
+    let proof = SampleProof { bytes: vec![3; 5], path: vec![[4; 32]; 2] };
+    let node_id = key(7).public().node_id();
+    let all = [
+        pay("hello"),
+        node(|_| {}),
+        deal(|_| {}),
+        confirm,
+        signed(Action::DeleteFile { file }),
+        signed(Action::ProveStorage { node: node_id, epoch: Epoch::new(2), proofs: vec![Some(proof), None] }),
+        signed(Action::TakeSlot { file, receipt }),
+        signed(Action::DrainNode { node: node_id, drain: true }),
+        signed(Action::SettleFile { file }),
+        signed(Action::RenewFile { file, epochs: 3 }),
+    ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));
         format!("{name} {} {bytes}\n", tx.id())

@@ -73,7 +73,11 @@ fn block(height: u64, parent: BlockHash, state_root: StateRoot, payload: Vec<u8>
 fn made(height: u64, parent: BlockHash, nodes: &Nodes, rng: &mut ChaCha8Rng) -> Made {
     let mut changes = Changes::new();
     for _ in 0..rng.random_range(1..8) {
-        let record = Record::Account(Account { balance: Amount::new(rng.random_range(1..1000)), nonce: height });
+        let record = Record::Account(Account {
+            balance: Amount::new(rng.random_range(1..1000)),
+            nonce: height,
+            ..Account::default()
+        });
         let keep = height == 0 || rng.random_bool(0.8);
         changes.insert(Key::Account(account(rng.random_range(0..12))), keep.then_some(record));
     }

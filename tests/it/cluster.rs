@@ -9,7 +9,7 @@ use trullo::crypto::SecretKey;
 use trullo::crypto::keys::AccountKeys;
 use trullo::ledger::Genesis;
 use trullo::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use trullo::ledger::record::ValidatorEntry;
+use trullo::ledger::record::{StorageParams, ValidatorEntry};
 use trullo::node::beacon::BeaconChain;
 use trullo::node::{Handle, Node, NodeFailure, Start, start};
 use trullo::store::{Identity, KeyOrigin, Local, Store};
@@ -193,6 +193,8 @@ fn genesis(members: &[Member]) -> Genesis {
         time: Millis::new(1_700_000_000_000),
         epoch_blocks: 20,
         pending_blocks: 1_000,
+        // Nodes do not answer audits yet; the forgiveness is longer than a test.
+        storage: StorageParams { grace: u8::MAX, ..StorageParams::usual(20) },
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: members.iter().map(account).collect(),
         nodes: members.iter().map(node).collect(),

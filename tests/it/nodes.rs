@@ -138,6 +138,7 @@ pub async fn put_bytes(handle: &Handle, bytes: Vec<u8>) -> Result<PutResult, Nod
         shards: Some((2, 1)),
         chunk_bytes: None,
         min_confirmations: None,
+        epochs: 10,
         session: [bytes.len() as u8; 32],
         timeout: Duration::from_secs(20),
     };
@@ -206,6 +207,7 @@ async fn a_put_that_too_few_nodes_take_ends_before_its_input_does() {
         shards: Some((2, 1)),
         chunk_bytes: None,
         min_confirmations: None,
+        epochs: 10,
         session: [9; 32],
         timeout: PATIENCE,
     };

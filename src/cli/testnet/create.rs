@@ -15,6 +15,7 @@ use crate::config::{genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
+use crate::ledger::record::StorageParams;
 use crate::net::Address;
 use crate::node::home::{Home, NewHome, random};
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
@@ -162,6 +163,7 @@ fn describe(plan: &Plan, members: &[Member]) -> Genesis {
             view_floor: Millis::new(200),
             view_cap: Millis::new(8_000),
         },
+        storage: StorageParams::usual(EPOCH_BLOCKS),
         accounts: identities().map(|identity| identity.genesis_account(Amount::new(BALANCE))).collect(),
         nodes: identities().map(Identity::genesis_node).collect(),
         validators: identities().filter_map(Identity::genesis_validator).collect(),

@@ -44,6 +44,8 @@ pub struct PutRequest {
     pub shards: Option<(u8, u8)>,
     /// Stripe size; by the shards if not given.
     pub chunk_bytes: Option<u32>,
+    /// Epochs that the deal is paid for.
+    pub epochs: u32,
     /// Receipts that make the deal final; all but half of the parity shards if not given.
     pub min_confirmations: Option<u8>,
     /// Names this put, so that another try goes on with it; random for a put that is not to be resumed.
@@ -139,7 +141,8 @@ pub async fn put<E: std::fmt::Display>(
     let done = match handle.record(&Key::File(file))? {
         Some(Record::File(deal)) => confirm_more(handle, file, &deal, receipts, request.timeout).await?,
         _ => {
-            let commit = FileCommit { manifest, placement: journal.placement.clone(), min_confirmations, receipts };
+            let (placement, epochs) = (journal.placement.clone(), request.epochs);
+            let commit = FileCommit { manifest, placement, min_confirmations, epochs, receipts };
             Some(handle.act(Action::CommitFile(Box::new(commit)), request.timeout).await?)
         }
     };
@@ -163,7 +166,8 @@ async fn confirm_more(
     mut receipts: Vec<StorageReceipt>,
     within: Duration,
 ) -> Result<Option<FinalTx>, NodeError> {
-    receipts.retain(|receipt| !deal.confirmed.has(receipt.slot));
+    // A slot that was lost is not confirmed any more but taken over, by its node.
+    receipts.retain(|receipt| !deal.confirmed.has(receipt.slot) && !deal.lost.has(receipt.slot));
     if receipts.is_empty() {
         return Ok(None);
     }
@@ -242,7 +246,7 @@ fn slot_room(len: u64, parameters: Parameters) -> u64 {
 /// Storage nodes that may take slots.
 fn candidates(handle: &Handle) -> Result<Vec<Candidate>, NodeError> {
     let nodes = handle.nodes()?.into_iter();
-    let storage = nodes.filter(|entry| entry.active && entry.announcement.roles.has(Role::Storage));
+    let storage = nodes.filter(|entry| entry.active && !entry.draining && entry.announcement.roles.has(Role::Storage));
     let candidate = |entry: crate::ledger::record::NodeEntry| {
         let free = entry.free();
         Candidate { node: entry.announcement.node, operator: entry.announcement.operator, free }

@@ -28,6 +28,8 @@ const RESERVE_MAX: u64 = 64 << 20;
 const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
 /// A slot whose file never came to the chain is thrown away after so many blocks.
 const UNCOMMITTED_BLOCKS: u64 = 2_000;
+/// Blocks for which a receipt holds: fewer, so that a deal never names a slot that is thrown away.
+const RECEIPT_BLOCKS: u64 = UNCOMMITTED_BLOCKS / 2;
 
 /// Serves streams until the network stops.
 pub async fn run(handle: Handle, slots: Slots, key: SecretKey, mut inbox: StreamInbox) {
@@ -127,7 +129,9 @@ impl Server {
         match blocking(move || upload.finish(&info, file, slot)).await {
             Ok(()) => {
                 let chain = self.handle.identity().chain;
-                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, &info, &self.key))
+                let tip = self.handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+                let until = Height::new(tip.get().saturating_add(RECEIPT_BLOCKS));
+                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, until, &info, &self.key))
             }
             Err(error) => refused(&error),
         }
@@ -258,7 +262,7 @@ fn ended_in(handle: &Handle, height: Height) -> Result<Vec<FileId>, NodeError> {
     let events = receipts.into_iter().flat_map(|receipt| receipt.events);
     Ok(events
         .filter_map(|event| match event {
-            Event::FileDeleted(file) | Event::FileExpired(file) => Some(file),
+            Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => Some(file),
             _ => None,
         })
         .collect())

@@ -128,6 +128,7 @@ impl RowSource for OneAccount {
                 as_of_height: 0,
                 account_id: "a".to_owned(),
                 balance: self.balance,
+                stored: 0,
                 nonce: 0,
             }),
             _ => return Ok(Box::new(std::iter::empty())),
@@ -189,7 +190,14 @@ fn many_rows_are_many_row_groups() {
     let count = crate::types::limits::EXPORT_GROUP_ROWS as u64 * 2 + 5;
     for n in 0..count {
         let chain_id = "c".to_owned();
-        let row = AccountRow { chain_id, as_of_height: 1, account_id: format!("{n:08}"), balance: n, nonce: n % 7 };
+        let row = AccountRow {
+            chain_id,
+            as_of_height: 1,
+            account_id: format!("{n:08}"),
+            balance: n,
+            nonce: n % 7,
+            stored: 0,
+        };
         writer.push(&Row::Accounts(row)).expect("memory takes it");
     }
     let bytes = bytes::Bytes::from(writer.finish().expect("memory takes it"));

@@ -1,0 +1,97 @@
+//! The view of what a transaction asks for, one variant for each action of the ledger.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a transaction asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ActionView {
+    /// Credits move.
+    Transfer {
+        /// Receiver.
+        to: String,
+        /// Credits.
+        amount: u64,
+        /// A note for people.
+        memo: String,
+    },
+    /// A node is registered or its entry replaced.
+    RegisterNode {
+        /// The node.
+        node: String,
+        /// Its name.
+        name: String,
+        /// Its operator.
+        operator: String,
+        /// Its roles, by name.
+        roles: Vec<String>,
+        /// Bytes it offers.
+        capacity: u64,
+    },
+    /// A file's deal is opened.
+    CommitFile {
+        /// The file.
+        file: String,
+        /// Number of slots.
+        slots: u32,
+        /// Receipts that make it final.
+        min_confirmations: u32,
+        /// Receipts in this transaction.
+        receipts: u32,
+        /// Epochs that the deal is paid for.
+        #[serde(default)]
+        epochs: u32,
+    },
+    /// Receipts that came later.
+    ConfirmSlots {
+        /// The file.
+        file: String,
+        /// Receipts in this transaction.
+        receipts: u32,
+    },
+    /// A file's deal ends.
+    DeleteFile {
+        /// The file.
+        file: String,
+    },
+    /// A storage node answers its audit.
+    ProveStorage {
+        /// The node.
+        node: String,
+        /// The epoch of the audit.
+        epoch: u64,
+        /// Samples asked.
+        samples: u32,
+        /// Samples answered.
+        proofs: u32,
+    },
+    /// A node takes over a slot.
+    TakeSlot {
+        /// The file.
+        file: String,
+        /// The slot.
+        slot: u32,
+        /// The new holder.
+        node: String,
+    },
+    /// A node begins or ends giving its slots away.
+    DrainNode {
+        /// The node.
+        node: String,
+        /// Whether it drains from now on.
+        drain: bool,
+    },
+    /// The nodes of a deal are paid what they have earned so far.
+    SettleFile {
+        /// The file.
+        file: String,
+    },
+    /// A deal lasts longer.
+    RenewFile {
+        /// The file.
+        file: String,
+        /// Epochs added.
+        epochs: u32,
+    },
+}

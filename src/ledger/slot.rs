@@ -1,0 +1,232 @@
+//! Slots: how one is lost, who may take it over, and when its node is free of it.
+
+use super::block::BlockContext;
+use super::deal::{check_receipt_age, settle};
+use super::draft::Draft;
+use super::effects::{Effects, Event};
+use super::key::Key;
+use super::node::{count_operators, counted_operator};
+use super::record::{Deal, NodeEntry, Record, SlotId, SlotState};
+use super::reject::Reject;
+use super::state::State;
+use super::{holding, payment};
+use crate::types::{AccountId, ByteCount, FileId, NodeId};
+use crate::wire::{PublicManifest, StorageReceipt, VerifiedTx};
+
+/// The keys that taking a confirmed slot from its node reads.
+pub(super) fn leave_needs(draft: &Draft<'_>, deal: &Deal, slot: u8, keys: &mut Vec<Key>) {
+    let Some(node) = deal.placement.get(usize::from(slot)) else { return };
+    payment::payee_needs(draft, *node, keys);
+    if let Some(state) = deal.slots.get(usize::from(slot)).filter(|_| deal.confirmed.has(slot)) {
+        holding::remove_needs(draft, *node, state.leaf, keys);
+    }
+}
+
+/// Pays the slot's node and frees its bytes. The slot is then in neither set.
+pub(super) fn leave(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
+    let Some(node) = deal.placement.get(usize::from(slot)).copied() else { return };
+    if deal.lost.remove(slot) {
+        return;
+    }
+    payment::settle_slot(draft, deal, file, slot);
+    let Some(mut entry) = draft.node(&node).cloned() else { return };
+    if deal.confirmed.remove(slot) {
+        let leaf = deal.slots.get(usize::from(slot)).map_or(0, |state| state.leaf);
+        holding::remove(draft, node, &mut entry, leaf, deal.slot_len);
+    }
+    entry.used = entry.used.checked_sub(ByteCount::new(deal.slot_len)).unwrap_or(ByteCount::ZERO);
+    let released = entry.draining && entry.used == ByteCount::ZERO;
+    draft.put_node(node, entry);
+    if released {
+        draft.event(Event::NodeReleased(node));
+    }
+}
+
+/// Nobody holds the slot any more: others may take it over. Needs `Key::Lost` beside what `leave` needs.
+pub(super) fn lose(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
+    leave(draft, deal, file, slot);
+    deal.lost.insert(slot);
+    if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
+        *state = SlotState::default();
+    }
+    if draft.record(&Key::Lost(*file)).is_none() {
+        let since = draft.at;
+        draft.put(Key::Lost(*file), Record::Lost { since });
+    }
+    if let Some(node) = deal.placement.get(usize::from(slot)) {
+        draft.event(Event::SlotLost { file: *file, slot, node: *node });
+    }
+}
+
+/// The slot is its node's from now on, by a receipt. The node's bytes are reserved already.
+pub(super) fn hold(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
+    let Some(node) = deal.placement.get(usize::from(slot)).copied() else { return };
+    let Some(mut entry) = draft.node(&node).cloned() else { return };
+    let id = SlotId { file: *file, slot };
+    let leaf = holding::add(draft, node, &mut entry, id, deal.slot_len);
+    if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
+        *state = SlotState { leaf, passed: entry.audit.passed, ..SlotState::default() };
+    }
+    deal.confirmed.insert(slot);
+    draft.put_node(node, entry);
+}
+
+/// The keys that taking over a slot reads.
+pub(super) fn take_needs(draft: &Draft<'_>, file: &FileId, receipt: &StorageReceipt, keys: &mut Vec<Key>) {
+    keys.extend([Key::File(*file), Key::Manifest(*file), Key::Lost(*file), Key::OperatorCount]);
+    holding::add_needs(draft, receipt.node, keys);
+    if let Some(deal) = draft.deal(file).filter(|deal| deal.status.is_open()) {
+        keys.extend(deal.placement.iter().map(|node| Key::Node(*node)));
+        leave_needs(draft, deal, receipt.slot, keys);
+    }
+}
+
+/// Gives a slot to the node that has a receipt for it. A lost slot goes to any node that may hold it, its last holder among
+/// them, at the wish of the node's account. One that has a holder leaves it only if the holder drains, or at the wish of the holder's
+/// own account and if the new one is clearly emptier: a claim to capacity takes nothing from an honest node.
+/// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotStorage`, `HoldsAnother`, `NoRoom`,
+/// `Operator`, `ReceiptExpired`, `Receipt`.
+pub(super) fn take(
+    state: &State,
+    at: &BlockContext,
+    tx: &VerifiedTx,
+    file: &FileId,
+    receipt: &StorageReceipt,
+) -> Result<Effects, Reject> {
+    let mut draft = Draft::new(state, at.height);
+    let mut deal = payment::open(&draft, file)?;
+    let manifest = state.manifest(file).ok_or(Reject::Ended(*file))?;
+    let (slot, node) = (receipt.slot, receipt.node);
+    let slots = deal.placement.len() as u64;
+    let from = *deal.placement.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
+    let taker = draft.node(&node).ok_or(Reject::NoNode(node))?;
+    check_consent(&draft, &deal, file, slot, taker, &tx.sender())?;
+    let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
+    if let Some(slot) = payment::slots(&deal).find(|other| *other != slot && holds(&deal, *other, &node)) {
+        return Err(Reject::HoldsAnother { node, slot });
+    }
+    let (have, need) = (taker.free(), ByteCount::new(deal.slot_len));
+    if need > have {
+        return Err(Reject::NoRoom { slot, node, have, need });
+    }
+    check_operator(&draft, &deal, manifest, slot, operator)?;
+    check_receipt_age(receipt, at.height)?;
+    let info = manifest.slots.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
+    receipt.verify(&tx.tx().body.chain, file, info).map_err(|_| Reject::Receipt(slot))?;
+    leave(&mut draft, &mut deal, file, slot);
+    if let Some(placed) = deal.placement.get_mut(usize::from(slot)) {
+        *placed = node;
+    }
+    if let Some(mut entry) = draft.node(&node).cloned() {
+        entry.used = entry.used.checked_add(need).unwrap_or(entry.used);
+        draft.put_node(node, entry);
+    }
+    hold(&mut draft, &mut deal, file, slot);
+    deal.taken = deal.taken.saturating_add(1);
+    if deal.lost.is_empty() && draft.record(&Key::Lost(*file)).is_some() {
+        draft.remove(Key::Lost(*file));
+    }
+    draft.event(Event::SlotTaken { file: *file, slot, from, to: node });
+    settle(&mut draft, &mut deal, file);
+    draft.put_deal(*file, deal);
+    Ok(draft.done())
+}
+
+/// Whether the node has the slot, or room reserved for it.
+pub(super) fn holds(deal: &Deal, slot: u8, node: &NodeId) -> bool {
+    deal.placement.get(usize::from(slot)) == Some(node) && !deal.lost.has(slot)
+}
+
+fn check_consent(
+    draft: &Draft<'_>,
+    deal: &Deal,
+    file: &FileId,
+    slot: u8,
+    taker: &NodeEntry,
+    sender: &AccountId,
+) -> Result<(), Reject> {
+    let own = *sender == taker.account;
+    let not_own = || Reject::NodeOwner { node: taker.announcement.node, have: taker.account, need: *sender };
+    if deal.lost.has(slot) {
+        return if own { Ok(()) } else { Err(not_own()) };
+    }
+    let placed = deal.placement.get(usize::from(slot)).copied();
+    let Some((id, holder)) = placed.and_then(|id| draft.node(&id).map(|entry| (id, entry))) else {
+        return Err(not_own());
+    };
+    let given = *sender == holder.account;
+    if !own && !given {
+        return Err(not_own());
+    }
+    let other = id != taker.announcement.node;
+    if other && (holder.draining || given && is_relief(holder, taker, deal.slot_len)) {
+        return Ok(());
+    }
+    Err(Reject::NotMovable { file: *file, slot, holder: id })
+}
+
+/// Whether the holder is, by a quarter, fuller than the taker will be.
+fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
+    let product = |used: u64, capacity: ByteCount, weight: u128| {
+        u128::from(used).checked_mul(capacity.get().into())?.checked_mul(weight)
+    };
+    let after = taker.used.get().saturating_add(len);
+    let full = product(holder.used.get(), taker.announcement.capacity, 4);
+    let empty = product(after, holder.announcement.capacity, 5);
+    full.zip(empty).is_some_and(|(full, empty)| full > empty)
+}
+
+/// The rule of `deal::check_spread` for the one operator that gets a slot more.
+fn check_operator(
+    draft: &Draft<'_>,
+    deal: &Deal,
+    manifest: &PublicManifest,
+    slot: u8,
+    operator: &str,
+) -> Result<(), Reject> {
+    let of_operator = |other: &u8| {
+        let placed = deal.placement.get(usize::from(*other)).filter(|_| *other != slot && !deal.lost.has(*other));
+        placed.and_then(|node| draft.node(node)).is_some_and(|entry| entry.announcement.operator == operator)
+    };
+    let have = payment::slots(deal).filter(of_operator).count().saturating_add(1) as u64;
+    let (max, operators) = (u64::from(manifest.parity.max(1)), draft.state().operator_count());
+    if have > max && operators >= manifest.slots.len() as u64 {
+        return Err(Reject::Operator { operator: operator.to_owned(), have, max, operators });
+    }
+    Ok(())
+}
+
+/// The keys that beginning or ending a drain reads.
+pub(super) fn drain_needs(draft: &Draft<'_>, node: NodeId, keys: &mut Vec<Key>) {
+    keys.extend([Key::Node(node), Key::OperatorCount]);
+    keys.extend(draft.node(&node).map(|entry| Key::Operator(entry.announcement.operator.clone())));
+}
+
+/// Makes a node give its slots away and take no new ones, or ends that. Errors: `NoNode`, `NodeOwner`.
+pub(super) fn drain(
+    state: &State,
+    at: &BlockContext,
+    sender: &AccountId,
+    node: NodeId,
+    drain: bool,
+) -> Result<Effects, Reject> {
+    let mut draft = Draft::new(state, at.height);
+    let old = draft.node(&node).ok_or(Reject::NoNode(node))?.clone();
+    if old.account != *sender {
+        return Err(Reject::NodeOwner { node, have: old.account, need: *sender });
+    }
+    let new = NodeEntry { draining: drain, ..old.clone() };
+    count_operators(&mut draft, Some(&old), &new);
+    let key = Key::Draining(node);
+    match (old.draining, drain) {
+        (false, true) => draft.put(key, Record::Draining),
+        (true, false) => draft.remove(key),
+        _ => {}
+    }
+    draft.event(Event::NodeDraining { node, drain });
+    if drain && new.used == ByteCount::ZERO {
+        draft.event(Event::NodeReleased(node));
+    }
+    draft.put_node(node, new);
+    Ok(draft.done())
+}
