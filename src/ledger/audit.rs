@@ -359,3 +359,7 @@ pub(super) fn evict(draft: &mut Draft<'_>, node: NodeId, below: u64) {
         draft.schedule(next, Due::Evict(node, below));
     }
 }
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

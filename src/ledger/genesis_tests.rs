@@ -25,9 +25,9 @@ fn one_content_has_one_chain_id_and_one_block() {
     other.name.push('!');
     assert_ne!(a.chain_id(), other.chain_id());
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
-    expect_test::expect!["9087882370e8cbebcb2b642d88bb1749b229ced3940a065b863e1d436b358779"]
+    expect_test::expect!["c10d08469a5f5da99aca0274357510225173b7330a4b67ec017c2bab647b3aff"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["a3b97588461b7446474da2d4d31c4e4d52064e08bbe6a1b7a54770de54862730"]
+    expect_test::expect!["4b6151e20c8d9d848cbbc0886d685bb31008d8cc1cb3ace54d6389399b424f17"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 

@@ -59,6 +59,8 @@ pub use state::State;
 pub use tree::{StateProof, TreeUpdate};
 
 #[cfg(test)]
+mod promise_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod rule_tests;

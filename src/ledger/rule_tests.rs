@@ -40,6 +40,11 @@ fn status(chain: &Chain, file: &FileId) -> DealStatus {
     }
 }
 
+fn expired(done: &Executed) -> Vec<FileId> {
+    let file = |event: &Event| if let Event::FileExpired(file) = event { Some(*file) } else { None };
+    done.effects.events.iter().filter_map(file).collect()
+}
+
 fn put(chain: &Chain, owner: u8, seed: u8, receipts: u8, min: u8) -> (FileId, Action) {
     let manifest = manifest(owner, seed, 2, 1, 1_000);
     let file = manifest.id();
@@ -255,11 +260,11 @@ fn a_deal_that_stays_pending_ends_at_its_height_and_frees_the_bytes() {
     chain.act(1, action);
     let (lost, action) = put(&chain, 1, 2, 1, 2);
     chain.act(1, action);
-    for _ in 3..2 + PENDING {
-        assert!(chain.block(&[]).effects.events.is_empty());
+    for _ in 3..=2 + PENDING {
+        assert_eq!(expired(&chain.block(&[])), []);
     }
     assert_eq!(used(&chain, 0), 1_000);
-    assert_eq!(chain.block(&[]).effects.events, [Event::FileExpired(lost)]);
+    assert_eq!(expired(&chain.block(&[])), [lost]);
     assert_eq!(used(&chain, 0), 500);
     assert!(matches!(status(&chain, &lost), DealStatus::Expired { .. }));
     assert!(matches!(status(&chain, &kept), DealStatus::Final { .. }));
@@ -267,8 +272,8 @@ fn a_deal_that_stays_pending_ends_at_its_height_and_frees_the_bytes() {
     assert_eq!(rejected(chain.act(1, Action::ConfirmSlots { file: lost, receipts })), Reject::Ended(lost));
     assert_eq!(chain.act(1, Action::DeleteFile { file: lost }), Outcome::Applied);
     assert_eq!(used(&chain, 0), 500, "the bytes were freed when it ended");
-    let due = |key: &&Key| matches!(key, Key::Due(..) | Key::DueCount(_));
-    assert_eq!(chain.state.records().map(|(key, _)| key).filter(due).count(), 0);
+    let pending = |(_, record): &(&Key, &Record)| matches!(record, Record::Due(record::Due::PendingEnds(_)));
+    assert_eq!(chain.state.records().filter(pending).count(), 0);
 }
 
 #[test]
@@ -283,9 +288,9 @@ fn many_deadlines_of_one_height_are_worked_off_over_several_blocks() {
         })
         .collect();
     chain.block(&txs);
-    let expired: Vec<_> = (0..PENDING + 3).map(|_| chain.block(&[]).effects.events.len()).collect();
+    let expired: Vec<_> = (0..PENDING + 4).map(|_| expired(&chain.block(&[])).len()).collect();
     let per_block = crate::types::limits::DUE_PER_BLOCK_MAX as usize;
-    assert_eq!(expired[PENDING as usize - 2..PENDING as usize], [0, per_block]);
+    assert_eq!(expired[PENDING as usize - 1..=PENDING as usize], [0, per_block]);
     assert!(expired.iter().all(|ended| *ended <= per_block));
     assert_eq!(expired.iter().sum::<usize>(), count);
     assert_eq!(used(&chain, 0), 0);
@@ -352,7 +357,7 @@ fn the_canonical_bytes_of_receipts_and_records_stay_as_they_are() {
     for receipt in chain.block(&txs).effects.receipts {
         golden += &format!("receipt {}\n", hex::encode(crate::wire::encode(&receipt)));
     }
-    let until = Height::new(1 + PENDING);
+    let expires = Height::new(1 + PENDING + 1);
     let keys = [
         Key::Params,
         Key::Tip,
@@ -365,8 +370,10 @@ fn the_canonical_bytes_of_receipts_and_records_stay_as_they_are() {
         Key::File(file),
         Key::Manifest(file),
         Key::OwnerFile(account(1), file),
-        Key::DueCount(until),
-        Key::Due(until, 0),
+        Key::DueCount(expires),
+        Key::Due(expires, 0),
+        Key::Sums(store(0), 0, 0),
+        Key::Held(store(0), 0),
     ];
     for key in keys {
         let record = chain.state.get(&key).expect("one record of each kind");

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use super::record::{SkipList, StorageParams, ValidatorEntry};
+use super::record::{Challenge, Deal, NodeEntry, Sample, SkipList, SlotId, StorageParams, ValidatorEntry};
 use super::{BlockContext, Executed, Fork, Key, MemoryState, Record, beacon};
 use crate::crypto::SecretKey;
-use crate::types::{AccountId, Amount, ByteCount, ChainId, Height, Millis, NodeId, Role, Roles, Round, SlotRoot, View};
-use crate::wire::tx::{FileCommit, NodeAnnouncement};
+use crate::files::proof::{LEAF_BYTES, SlotHasher};
+use crate::types::{
+    AccountId, Amount, ByteCount, ChainId, FileId, Height, Millis, NodeId, Role, Roles, Round, SlotRoot, View, limits,
+};
+use crate::wire::tx::{FileCommit, NodeAnnouncement, SampleProof};
 use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, VerifiedTx};
 
 pub const EPOCH: u64 = 5;
@@ -100,9 +103,31 @@ pub fn manifest(owner: u8, seed: u8, data: u8, parity: u8, cipher_len: u64) -> P
         sealed: vec![seed; 10],
     };
     let len = manifest.slot_len();
-    let slot = |n: u8| SlotInfo { root: SlotRoot::from_bytes([n; 32]), len };
+    let root = |n| SlotRoot::from_bytes(*blake3::hash(&slot_bytes(&manifest.nonce, n, len)).as_bytes());
+    let slot = |n: u8| SlotInfo { root: root(n), len };
     manifest.slots = (0..data + parity).map(slot).collect();
     manifest
+}
+
+/// The bytes of a slot: they follow from the manifest's nonce.
+pub fn slot_bytes(nonce: &[u8; 32], slot: u8, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len as usize];
+    blake3::Hasher::new_keyed(nonce).update(&[slot]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// The true answer to a sample.
+pub fn sample_proof(manifest: &PublicManifest, sample: &Sample) -> SampleProof {
+    let (slot, len) = (sample.slot.slot, manifest.slots[usize::from(sample.slot.slot)].len);
+    let bytes = slot_bytes(&manifest.nonce, slot, len);
+    let mut hasher = SlotHasher::new();
+    hasher.update(&bytes);
+    let tree = hasher.finish();
+    let block = (sample.leaf as usize * LEAF_BYTES) / limits::SLOT_BLOCK_BYTES * limits::SLOT_BLOCK_BYTES;
+    let around = &bytes[block..bytes.len().min(block + limits::SLOT_BLOCK_BYTES)];
+    let path = tree.leaf_path(sample.leaf, around).expect("a leaf of the slot");
+    let leaf = sample.leaf as usize * LEAF_BYTES;
+    SampleProof { bytes: bytes[leaf..bytes.len().min(leaf + LEAF_BYTES)].to_vec(), path }
 }
 
 /// A deal over the stores in order, with receipts for the first `receipts` slots.
@@ -133,7 +158,9 @@ pub struct Chain {
 
 impl Chain {
     pub fn new() -> Self {
-        let genesis = genesis();
+        Self::of(genesis())
+    }
+    pub fn of(genesis: Genesis) -> Self {
         let state = MemoryState::genesis(&genesis).expect("a good genesis");
         Self { id: genesis.chain_id(), state, height: 0, reveals: BTreeMap::new() }
     }
@@ -159,6 +186,47 @@ impl Chain {
         match self.state.get(&Key::Account(account(n))) {
             Some(Record::Account(account)) => account.nonce,
             _ => 0,
+        }
+    }
+    pub fn balance(&self, n: u8) -> u64 {
+        match self.state.get(&Key::Account(account(n))) {
+            Some(Record::Account(account)) => account.balance.get(),
+            _ => 0,
+        }
+    }
+    pub fn node(&self, n: u8) -> NodeEntry {
+        match self.state.get(&Key::Node(store(n))) {
+            Some(Record::Node(entry)) => entry.as_ref().clone(),
+            other => panic!("no node: {other:?}"),
+        }
+    }
+    pub fn deal(&self, file: &FileId) -> Deal {
+        match self.state.get(&Key::File(*file)) {
+            Some(Record::File(deal)) => deal.as_ref().clone(),
+            other => panic!("no deal: {other:?}"),
+        }
+    }
+    /// The audit that waits for a node's answer.
+    pub fn challenge(&self, n: u8) -> Option<Challenge> {
+        match self.state.get(&Key::Challenge(store(n))) {
+            Some(Record::Challenge(challenge)) => Some(challenge.as_ref().clone()),
+            _ => None,
+        }
+    }
+    /// The answer of a node that still has the slots which `has` says; nothing if it is not asked.
+    pub fn answer(&self, n: u8, has: impl Fn(&SlotId) -> bool) -> Option<Action> {
+        let Challenge { epoch, samples, .. } = self.challenge(n)?;
+        let proof = |sample: &Sample| match self.state.get(&Key::Manifest(sample.slot.file)) {
+            Some(Record::Manifest(manifest)) if has(&sample.slot) => Some(sample_proof(manifest, sample)),
+            _ => None,
+        };
+        let proofs = samples.iter().map(proof).collect();
+        Some(Action::ProveStorage { node: store(n), epoch, proofs })
+    }
+    /// Empty blocks up to a height.
+    pub fn run_to(&mut self, height: u64) {
+        while self.height < height {
+            self.block(&[]);
         }
     }
     pub fn tx(&self, n: u8, nonce: u64, action: Action) -> VerifiedTx {

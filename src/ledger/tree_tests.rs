@@ -164,10 +164,10 @@ proptest! {
 fn the_roots_of_fixed_states_are_golden() {
     let list: Vec<_> = (0..100).map(|n| (n, Some(u64::from(n) * 3))).collect();
     let root = Nodes::default().update(0, &changes(&list)).expect("nothing is read").root();
-    expect_test::expect!["58ccc6318bdafc9698b5b294dd4fb0fa8427c635cf4728ed2b6d077e54fe3c3e"]
+    expect_test::expect!["04e9c1e23ad9394e7c2c3d01c7d700fe681450c48fc74ef52e46091cbc31b4c2"]
         .assert_eq(&root.to_string());
     let genesis = MemoryState::genesis(&crate::ledger::testing::genesis()).expect("a good genesis");
-    expect_test::expect!["ace2adf46038adcf26cb645763ce48613fcc3fff91d627e1cf5d3ec98b52c17e"]
+    expect_test::expect!["835cac4f94f862161c54611283e73003adcffd702833e797945844c9d4f8fdd0"]
         .assert_eq(&genesis.root().to_string());
 }
 
