@@ -7,6 +7,7 @@
 //! Not here: what the bytes mean (`wire`, `ledger`), when they are written (`node`).
 
 pub mod batch;
+pub mod claims;
 pub mod db;
 pub mod error;
 mod keys;
@@ -22,6 +23,7 @@ pub mod tree;
 pub mod upload;
 
 pub use batch::{Batch, FinalBlock, IndexedTx, StateChanges};
+pub use claims::Claim;
 pub use db::{Identity, Options, Store};
 pub use error::{SlotError, SlotRefusal, StoreError};
 pub use local::Local;

@@ -3,10 +3,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use super::error::{SlotError, SlotRefusal, StoreError};
-use crate::files::proof::{self, Grain, SlotTree};
+use crate::files::proof::{self, Grain, LEAF_BYTES, Path, SlotTree};
 use crate::types::SlotRoot;
 use crate::types::limits::SLOT_BLOCK_BYTES;
 
@@ -32,7 +31,7 @@ pub struct Slot {
 
 impl Slot {
     /// Opens a slot's file and checks that its block values make its root. Reads 32 bytes for each 256 KiB.
-    pub(super) fn open(path: &Path, root: SlotRoot, len: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &std::path::Path, root: SlotRoot, len: u64) -> Result<Self, StoreError> {
         let damaged = |at: String| StoreError::corrupted(format!("slot {root}"), at);
         let file = File::open(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged("the whole of it: there is no such file".to_owned()),
@@ -68,5 +67,18 @@ impl Slot {
         let path = self.tree.block_path(index).map_err(damaged)?;
         proof::verify(root, len, Grain::Block, index, &bytes, &path).map_err(damaged)?;
         Ok(bytes)
+    }
+
+    /// A leaf and the path that proves it. Reads the block around it and nothing else. Errors: those of `block`.
+    pub fn leaf(&self, index: u64) -> Result<(Vec<u8>, Path), SlotError> {
+        let (root, len) = (self.tree.root(), self.tree.len());
+        let around = index / (SLOT_BLOCK_BYTES / LEAF_BYTES) as u64;
+        let block = self.block(around)?;
+        let path = self.tree.leaf_path(index, &block).map_err(|_| SlotRefusal::Range { block: around, len });
+        let from = usize::try_from(index.saturating_mul(LEAF_BYTES as u64) - around * BLOCK).unwrap_or(usize::MAX);
+        let end = from.saturating_add(LEAF_BYTES).min(block.len());
+        let bytes =
+            block.get(from..end).ok_or_else(|| StoreError::corrupted(format!("slot {root}"), index.to_string()));
+        Ok((bytes?.to_vec(), path?))
     }
 }

@@ -94,10 +94,10 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-struct State {
+pub(super) struct State {
     settings: SlotSettings,
-    slots: u64,
-    stored: u64,
+    pub(super) slots: u64,
+    pub(super) stored: u64,
     /// What tasks hold, with the bytes set aside for it.
     busy: BTreeMap<Key, u64>,
     /// Uploads that nobody carries on, the oldest first.
@@ -119,29 +119,37 @@ impl State {
 
 /// A slot's row in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    len: u64,
+pub(super) struct Entry {
+    pub(super) len: u64,
     /// Files that claim it.
-    claims: u32,
+    pub(super) claims: u32,
+    /// Its bytes on disk are not the slot's any more. They count for nothing, and are replaced when the slot comes again.
+    pub(super) damaged: bool,
 }
 
 impl Entry {
-    fn to_bytes(self) -> Vec<u8> {
-        [self.len.to_be_bytes().as_slice(), &self.claims.to_be_bytes()].concat()
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [self.len.to_be_bytes().as_slice(), &self.claims.to_be_bytes(), &[u8::from(self.damaged)]].concat()
     }
-    fn parse(root: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
-        let parts = bytes.split_first_chunk::<8>().and_then(|(len, claims)| {
-            Some(Self { len: u64::from_be_bytes(*len), claims: u32::from_be_bytes(claims.try_into().ok()?) })
+    pub(super) fn parse(root: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
+        let parts = bytes.split_first_chunk::<8>().and_then(|(len, rest)| {
+            let (claims, damaged) = rest.split_first_chunk::<4>()?;
+            let damaged = match damaged {
+                [0] => false,
+                [1] => true,
+                _ => return None,
+            };
+            Some(Self { len: u64::from_be_bytes(*len), claims: u32::from_be_bytes(*claims), damaged })
         });
         parts.ok_or_else(|| StoreError::corrupted("slots.v1", hex::encode(root)))
     }
 }
 
-fn claim_key(file: &FileId, place: u8) -> Vec<u8> {
+pub(super) fn claim_key(file: &FileId, place: u8) -> Vec<u8> {
     [file.as_bytes().as_slice(), &[place]].concat()
 }
 
-fn root_from(table: &str, bytes: &[u8]) -> Result<SlotRoot, StoreError> {
+pub(super) fn root_from(table: &str, bytes: &[u8]) -> Result<SlotRoot, StoreError> {
     let raw = <[u8; 32]>::try_from(bytes).map_err(|_| StoreError::corrupted(table, hex::encode(bytes)))?;
     Ok(SlotRoot::from_bytes(raw))
 }
@@ -170,7 +178,7 @@ pub(super) fn hold(slots: &Arc<Inner>, key: Key) -> Result<Hold, SlotRefusal> {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // The state holds after any step of whoever panicked with it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +197,7 @@ impl Inner {
         let stat = stat.map_err(|error| StoreError::at("asking for free space of", &self.dir, error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
-    fn entry(&self, root: &SlotRoot) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn entry(&self, root: &SlotRoot) -> Result<Option<Entry>, StoreError> {
         let row = self.local.read(tables::SLOTS, root.as_bytes())?;
         row.map(|row| Entry::parse(root.as_bytes(), &row)).transpose()
     }
@@ -197,9 +205,9 @@ impl Inner {
     pub(super) fn keep(&self, id: UploadId, bytes: u64) {
         self.state().idle.push_back(Idle { id, bytes, since: Instant::now() });
     }
-    /// Whether a slot is held already. Who asks must hold the slot.
+    /// Whether a slot is held already, and whole. Who asks must hold the slot.
     pub(super) fn is_stored(&self, root: &SlotRoot) -> Result<bool, StoreError> {
-        Ok(self.entry(root)?.is_some())
+        Ok(self.entry(root)?.is_some_and(|entry| !entry.damaged))
     }
     /// Records a slot whose file is durable, the file's claim to it, and the end of the upload. Who asks must hold the slot.
     pub(super) fn record(&self, info: &SlotInfo, file: &FileId, place: u8, id: &UploadId) -> Result<(), SlotError> {
@@ -214,11 +222,15 @@ impl Inner {
             None => claims = claims.saturating_add(1),
         }
         self.local.write(vec![
-            Write::put(tables::SLOTS, *info.root.as_bytes(), Entry { len: info.len, claims }.to_bytes()),
+            Write::put(
+                tables::SLOTS,
+                *info.root.as_bytes(),
+                Entry { len: info.len, claims, damaged: false }.to_bytes(),
+            ),
             Write::put(tables::FILE_SLOTS, claim_key(file, place), *info.root.as_bytes()),
             Write::remove(tables::UPLOADS, *id),
         ])?;
-        if before.is_none() {
+        if before.is_none_or(|entry| entry.damaged) {
             let mut state = self.state();
             state.slots += 1;
             state.stored = state.stored.saturating_add(info.len);
@@ -275,7 +287,8 @@ impl Slots {
 
     /// Compares index and directory after a start.
     fn sweep(&self) -> Result<(), StoreError> {
-        let known: BTreeSet<PathBuf> = self.list_all()?.iter().map(|(root, _)| self.inner.path(root)).collect();
+        let all = self.list_all()?;
+        let known: BTreeSet<PathBuf> = all.iter().map(|(root, _)| self.inner.path(root)).collect();
         let mut resumable = BTreeMap::new();
         for (id, row) in self.inner.local.scan(tables::UPLOADS, &[], None, usize::MAX)? {
             let damaged = |_| StoreError::corrupted("uploads.v1", hex::encode(&id));
@@ -292,17 +305,17 @@ impl Slots {
         }
         let mut state = self.inner.state();
         state.idle = resumable.into_values().collect();
-        for (_, len) in self.list_all()? {
+        for (_, entry) in all.iter().filter(|(_, entry)| !entry.damaged) {
             state.slots += 1;
-            state.stored = state.stored.saturating_add(len);
+            state.stored = state.stored.saturating_add(entry.len);
         }
         Ok(())
     }
 
-    fn list_all(&self) -> Result<Vec<(SlotRoot, u64)>, StoreError> {
+    fn list_all(&self) -> Result<Vec<(SlotRoot, Entry)>, StoreError> {
         let mut all = Vec::new();
         loop {
-            let page = self.list(all.last().map(|(root, _)| root), SCAN)?;
+            let page = self.page(all.last().map(|(root, _)| root), SCAN)?;
             if page.is_empty() {
                 return Ok(all);
             }
@@ -310,21 +323,33 @@ impl Slots {
         }
     }
 
-    /// Slots held with their lengths, by root, those after one if given. Errors: `Corrupted`, `Io`.
-    pub fn list(&self, after: Option<&SlotRoot>, limit: usize) -> Result<Vec<(SlotRoot, u64)>, StoreError> {
+    /// Rows of the index, those after a slot if given.
+    fn page(&self, after: Option<&SlotRoot>, limit: usize) -> Result<Vec<(SlotRoot, Entry)>, StoreError> {
         let after = after.map(|root| root.as_bytes().as_slice());
         let rows = self.inner.local.scan(tables::SLOTS, &[], after, limit)?;
-        let slot = |(key, row): (Vec<u8>, Vec<u8>)| Ok((root_from("slots.v1", &key)?, Entry::parse(&key, &row)?.len));
+        let slot = |(key, row): (Vec<u8>, Vec<u8>)| Ok((root_from("slots.v1", &key)?, Entry::parse(&key, &row)?));
         rows.into_iter().map(slot).collect()
+    }
+
+    /// Slots held with their lengths, by root, those after one if given; those set aside are in it too.
+    /// Errors: `Corrupted`, `Io`.
+    pub fn list(&self, after: Option<&SlotRoot>, limit: usize) -> Result<Vec<(SlotRoot, u64)>, StoreError> {
+        Ok(self.page(after, limit)?.into_iter().map(|(root, entry)| (root, entry.len)).collect())
+    }
+
+    /// Slots that were set aside because their bytes are damaged. Errors: `Corrupted`, `Io`.
+    pub fn damaged(&self) -> Result<Vec<SlotRoot>, StoreError> {
+        let all = self.list_all()?.into_iter();
+        Ok(all.filter(|(_, entry)| entry.damaged).map(|(root, _)| root).collect())
     }
 
     /// Slots whose files are missing or too short or too long. Reads no content: `Slot::block` checks that.
     /// Errors: `Corrupted`, `Io`.
     pub fn missing(&self) -> Result<Vec<SlotRoot>, StoreError> {
         let mut missing = Vec::new();
-        for (root, len) in self.list_all()? {
+        for (root, entry) in self.list_all()?.into_iter().filter(|(_, entry)| !entry.damaged) {
             let have = std::fs::metadata(self.inner.path(&root)).map(|meta| meta.len());
-            if have.ok() != Some(file_len(len)) {
+            if have.ok() != Some(file_len(entry.len)) {
                 missing.push(root);
             }
         }
@@ -344,14 +369,14 @@ impl Slots {
         self.inner.state().settings = settings;
     }
 
-    /// Whether a slot is held. Errors: `Corrupted`, `Io`.
+    /// Whether a slot is held and, as far as is known, whole. Errors: `Corrupted`, `Io`.
     pub fn has(&self, root: &SlotRoot) -> Result<bool, StoreError> {
-        Ok(self.inner.entry(root)?.is_some())
+        self.inner.is_stored(root)
     }
 
     /// Opens a slot for reading. Errors: `Refused(Unknown)`, `Corrupted`, `Io`.
     pub fn get(&self, root: &SlotRoot) -> Result<Slot, SlotError> {
-        let entry = self.inner.entry(root)?.ok_or(SlotRefusal::Unknown(*root))?;
+        let entry = self.inner.entry(root)?.filter(|entry| !entry.damaged).ok_or(SlotRefusal::Unknown(*root))?;
         Ok(Slot::open(&self.inner.path(root), *root, entry.len)?)
     }
 
@@ -420,49 +445,10 @@ impl Slots {
         }
         Ok(dropped)
     }
-
-    /// Ends a file's claims to its slots, and removes those that no other file claims. Returns the removed ones with their
-    /// lengths. Errors: `Refused(Busy)` while one of them is being written: try again; `Corrupted`, `Io`.
-    pub fn remove_file(&self, file: &FileId) -> Result<Vec<(SlotRoot, u64)>, SlotError> {
-        let mut claims: BTreeMap<SlotRoot, u32> = BTreeMap::new();
-        let mut writes = Vec::new();
-        for (place, root) in self.of_file(file)? {
-            *claims.entry(root).or_default() += 1;
-            writes.push(Write::remove(tables::FILE_SLOTS, claim_key(file, place)));
-        }
-        if writes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut held = Vec::new();
-        let mut removed = Vec::new();
-        for (root, count) in claims {
-            held.push(hold(&self.inner, Key::Slot(root))?);
-            let Some(entry) = self.inner.entry(&root)? else { continue };
-            match entry.claims.checked_sub(count).filter(|left| *left > 0) {
-                Some(claims) => {
-                    writes.push(Write::put(tables::SLOTS, *root.as_bytes(), Entry { claims, ..entry }.to_bytes()));
-                }
-                None => {
-                    writes.push(Write::remove(tables::SLOTS, *root.as_bytes()));
-                    removed.push((root, entry.len));
-                }
-            }
-        }
-        self.inner.local.write(writes)?;
-        for (root, len) in &removed {
-            let mut state = self.inner.state();
-            state.slots = state.slots.saturating_sub(1);
-            state.stored = state.stored.saturating_sub(*len);
-            drop(state);
-            remove_file(&self.inner.path(root))?;
-        }
-        drop(held);
-        Ok(removed)
-    }
 }
 
 /// Removes a file; that it is not there is fine.
-fn remove_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::at("removing", path, error)),
         _ => Ok(()),

@@ -264,3 +264,62 @@ fn files_that_the_index_does_not_know_go_at_the_start_and_the_others_stay() {
     assert!(strays.iter().all(|stray| !stray.exists()));
     assert_eq!(read(&home.slots().get(&info(&bytes).root).expect("the slot")), bytes);
 }
+
+#[test]
+fn a_slot_that_is_set_aside_is_not_served_takes_no_room_and_is_replaced_when_it_comes_again() {
+    let mut home = Home::new(ROOMY);
+    let good = bytes(3 * SLOT_BLOCK_BYTES + 5, 1);
+    let root = info(&good).root;
+    put(home.slots(), 1, &good, file(1), 0).expect("a slot");
+    std::fs::write(home.stored(&info(&good)), b"rot").expect("damage");
+    assert!(home.slots().set_aside(&root).expect("a write"));
+    assert!(!home.slots().set_aside(&root).expect("no write"), "once is enough");
+    for _ in 0..2 {
+        assert_eq!(refusal(home.slots().get(&root)), SlotRefusal::Unknown(root));
+        assert!(!home.slots().has(&root).expect("a read"));
+        assert_eq!(home.slots().usage().expect("a look").stored, ByteCount::ZERO);
+        assert_eq!(home.slots().damaged().expect("a read"), [root]);
+        assert_eq!(home.slots().missing().expect("a look"), []);
+        home.restart(ROOMY);
+    }
+    put(home.slots(), 2, &good, file(1), 0).expect("the same slot again");
+    assert_eq!(read(&home.slots().get(&root).expect("served")), good);
+    assert_eq!(home.slots().usage().expect("a look").slots, 1);
+    assert_eq!(home.slots().damaged().expect("a read"), []);
+    assert_eq!(home.slots().remove_file(&file(1)).expect("a removal"), [(root, good.len() as u64)], "one claim");
+}
+
+#[test]
+fn one_slot_of_a_file_can_go_and_the_others_stay() {
+    let home = Home::new(ROOMY);
+    let (first, second) = (bytes(10, 1), bytes(10, 2));
+    put(home.slots(), 1, &first, file(1), 0).expect("a slot");
+    put(home.slots(), 2, &second, file(1), 4).expect("a slot");
+    put(home.slots(), 3, &first, file(2), 1).expect("the same slot of another file");
+    assert_eq!(home.slots().remove_slot(&file(1), 0).expect("a removal"), [], "another file claims it");
+    assert_eq!(home.slots().remove_slot(&file(1), 4).expect("a removal"), [(info(&second).root, 10)]);
+    assert_eq!(home.slots().remove_slot(&file(1), 4).expect("nothing to do"), []);
+    assert_eq!(home.slots().claims(None, 9).expect("a read"), [(file(2), 1, info(&first).root)]);
+    let all = home.slots().claims(Some(&(file(1), 0, info(&first).root)), 9).expect("a read");
+    assert_eq!(all.len(), 1);
+}
+
+#[test]
+fn each_leaf_is_proven_from_the_block_around_it() {
+    let home = Home::new(ROOMY);
+    let long = bytes(SLOT_BLOCK_BYTES + 1_500, 1);
+    for (id, bytes) in [(1, long.as_slice()), (2, &long[..700]), (3, &long[..2_048])] {
+        put(home.slots(), id, bytes, file(id), 0).expect("a slot");
+        let slot = home.slots().get(&info(bytes).root).expect("served");
+        let leaves = bytes.len().div_ceil(1_024) as u64;
+        for leaf in [0, leaves / 2, leaves - 1] {
+            let (part, path) = slot.leaf(leaf).expect("a leaf");
+            let at = usize::try_from(leaf).expect("small") * 1_024;
+            assert_eq!(part, bytes[at..bytes.len().min(at + 1_024)]);
+            let grain = crate::files::proof::Grain::Leaf;
+            let proven = crate::files::proof::verify(&info(bytes).root, bytes.len() as u64, grain, leaf, &part, &path);
+            assert_eq!(proven, Ok(()));
+        }
+        assert!(slot.leaf(leaves).is_err());
+    }
+}
