@@ -76,6 +76,37 @@ pub const KEYS: &[Key] = &[
     key("storage.capacity", Kind::Size, Some(r#""10 GiB""#), "Bytes of slots this node offers to hold"),
     key("storage.reserve", Kind::Size, Some(r#""1 GiB""#), "Free bytes on the disk below which nothing is accepted"),
     key(
+        "storage.scrub_every_s",
+        Kind::Number,
+        Some("2592000"),
+        "Every slot is read in full and checked once in so many seconds; 0 for never. Default: 30 days",
+    ),
+    key("storage.scrub_bytes_per_s", Kind::Size, Some(r#""16 MiB""#), "How fast that reads, bytes per second"),
+    key(
+        "storage.repair_bytes_per_s",
+        Kind::Size,
+        Some(r#""256 MiB""#),
+        "How fast lost slots are rebuilt, bytes read from other nodes per second",
+    ),
+    key(
+        "storage.relief_bytes_per_s",
+        Kind::Size,
+        Some(r#""8 MiB""#),
+        "How fast slots are given to emptier nodes, bytes per second",
+    ),
+    key(
+        "storage.relief_percent",
+        Kind::Number,
+        Some("10"),
+        "Slots are given to emptier nodes only while more than this part of the capacity is used; 100 for never",
+    ),
+    key(
+        "storage.settle_epochs",
+        Kind::Number,
+        Some("100"),
+        "A deal's nodes are paid what they have earned once in so many epochs, and when it ends; 0 for then only",
+    ),
+    key(
         "files.data",
         Kind::Number,
         None,

@@ -127,6 +127,18 @@ pub struct Storage {
     pub capacity: ByteCount,
     /// Free bytes on the disk below which nothing is accepted.
     pub reserve: ByteCount,
+    /// How often every slot is read and checked; nothing for never.
+    pub scrub_every: Option<Millis>,
+    /// Bytes a second that this reads, at least 1.
+    pub scrub_rate: u64,
+    /// Bytes a second that repair reads from others, at least 1.
+    pub repair_rate: u64,
+    /// Bytes a second that go to emptier nodes, at least 1.
+    pub relief_rate: u64,
+    /// Percent of the capacity up to which nothing goes to emptier nodes.
+    pub relief_percent: u8,
+    /// Epochs from one settlement of a deal to the next; nothing if none is asked for.
+    pub settle_epochs: Option<u64>,
 }
 
 /// How the node stores its own files. What is not set follows from the number of storage nodes.
@@ -170,10 +182,7 @@ impl Config {
             net: check.net(&raw.net)?,
             api: check.parse("api.listen", &raw.api.listen, "is no address such as 127.0.0.1:0")?,
             consensus: check.consensus(&raw.consensus)?,
-            storage: Storage {
-                capacity: ByteCount::new(check.size("storage.capacity", &raw.storage.capacity)?),
-                reserve: ByteCount::new(check.size("storage.reserve", &raw.storage.reserve)?),
-            },
+            storage: check.storage(&raw.storage)?,
             files: check.files(&raw.files)?,
             log: check.log(&raw.log)?,
             password_file: raw.account.password_file.as_ref().map(PathBuf::from),
@@ -263,6 +272,23 @@ impl Check<'_> {
             view_floor: within("consensus.view_floor_ms", raw.view_floor_ms, 1)?,
             view_cap: within("consensus.view_cap_ms", raw.view_cap_ms, floor)?,
             idle_interval: within("consensus.idle_interval_ms", raw.idle_interval_ms, 0)?,
+        })
+    }
+
+    fn storage(&self, raw: &raw::RawStorage) -> Result<Storage, ConfigError> {
+        const YEARS: u64 = 1 << 32;
+        let rate = |key, size| self.within(key, self.size(key, size)?, 1 << 10..=u64::MAX);
+        let scrub_every = self.within("storage.scrub_every_s", raw.scrub_every_s, 0..=YEARS)?;
+        let settle_epochs = self.within("storage.settle_epochs", raw.settle_epochs, 0..=YEARS)?;
+        Ok(Storage {
+            capacity: ByteCount::new(self.size("storage.capacity", &raw.capacity)?),
+            reserve: ByteCount::new(self.size("storage.reserve", &raw.reserve)?),
+            scrub_every: (scrub_every > 0).then(|| Millis::new(scrub_every.saturating_mul(1_000))),
+            scrub_rate: rate("storage.scrub_bytes_per_s", &raw.scrub_bytes_per_s)?,
+            repair_rate: rate("storage.repair_bytes_per_s", &raw.repair_bytes_per_s)?,
+            relief_rate: rate("storage.relief_bytes_per_s", &raw.relief_bytes_per_s)?,
+            relief_percent: narrow(self.within("storage.relief_percent", raw.relief_percent, 0..=100)?),
+            settle_epochs: (settle_epochs > 0).then_some(settle_epochs),
         })
     }
 

@@ -74,6 +74,12 @@ pub struct RawConsensus {
 pub struct RawStorage {
     pub capacity: Size,
     pub reserve: Size,
+    pub scrub_every_s: u64,
+    pub scrub_bytes_per_s: Size,
+    pub repair_bytes_per_s: Size,
+    pub relief_bytes_per_s: Size,
+    pub relief_percent: u64,
+    pub settle_epochs: u64,
 }
 
 /// `[files]`
