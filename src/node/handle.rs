@@ -12,6 +12,7 @@ use super::app::read_record;
 use super::chain::{ChainStatus, Input};
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::slots::damage::Lacking;
 use crate::config::Config;
 use crate::crypto::keys::AccountKeys;
 use crate::ledger::effects::{Outcome, Receipt};
@@ -104,6 +105,7 @@ pub(super) struct Inner {
     pub reader: Reader,
     pub local: Local,
     pub slots: Option<Slots>,
+    pub lacking: Lacking,
     pub key: crate::crypto::SecretKey,
     pub net: NetHandle,
     pub mempool: Arc<Mutex<Mempool>>,
@@ -164,6 +166,10 @@ impl Handle {
     /// The slots that it holds, if it is a storage node.
     pub fn slots(&self) -> Option<&Slots> {
         self.inner.slots.as_ref()
+    }
+    /// The slots that it should hold and does not, or not whole.
+    pub fn lacking(&self) -> &Lacking {
+        &self.inner.lacking
     }
     /// How consensus is doing; nothing before the first turn.
     pub fn status(&self) -> Option<ChainStatus> {

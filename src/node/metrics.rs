@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::handle::Handle;
+use super::keeper::counts::Counts;
 use crate::net;
 
 type Level = Gauge<i64, AtomicI64>;
@@ -19,6 +20,8 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// Validators that were caught contradicting themselves.
     pub evidence: Count,
+    /// What a storage node counts.
+    pub keeper: Counts,
     puts_final: Count,
     puts_pending: Count,
     put_bytes: Count,
@@ -79,8 +82,9 @@ impl Metrics {
         registry.register("puts_final", "Files put whose deal became final at once", puts_final.clone());
         registry.register("puts_pending", "Files put whose deal stayed pending", puts_pending.clone());
         registry.register_with_unit("put", "Plaintext put", Unit::Bytes, put_bytes.clone());
+        let keeper = Counts::register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        (Self { registry, evidence, puts_final, puts_pending, put_bytes, levels }, net)
+        (Self { registry, evidence, keeper, puts_final, puts_pending, put_bytes, levels }, net)
     }
 
     pub(super) fn put(&self, bytes: u64, is_final: bool) {

@@ -12,6 +12,7 @@ pub mod files;
 pub mod gossip;
 pub mod handle;
 pub mod home;
+pub mod keeper;
 pub mod links;
 pub mod metrics;
 pub mod slots;

@@ -17,7 +17,7 @@ use super::clock::Clock;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{gossip, slots};
+use super::{gossip, keeper, slots};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -184,7 +184,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         reader,
         local,
         slots: slots.clone(),
-        key: key.clone(),
+        lacking: slots::damage::Lacking::default(),
+        key,
         net,
         mempool,
         chain: chain_in,
@@ -199,7 +200,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         tasks: TaskTracker::new(),
     };
     let handle = Handle { inner: Arc::new(inner) };
-    spawn_services(&handle, inboxes, outgoing, slots, key);
+    spawn_services(&handle, inboxes, outgoing, slots);
     Ok(Node { handle, chain, exec })
 }
 
@@ -208,7 +209,6 @@ fn spawn_services(
     inboxes: net::Inboxes,
     outgoing: mpsc::Receiver<crate::wire::VerifiedTx>,
     slots: Option<Slots>,
-    key: SecretKey,
 ) {
     let net::Inboxes { consensus, gossip, requests, streams } = inboxes;
     let chain = handle.inner.chain.clone();
@@ -226,8 +226,9 @@ fn spawn_services(
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
     if let Some(slots) = slots {
-        handle.spawn(slots::serve::run(handle.clone(), slots.clone(), key, streams));
-        handle.spawn(slots::serve::release(handle.clone(), slots));
+        keeper::start(handle, &slots);
+        handle.spawn(slots::serve::run(handle.clone(), slots.clone(), streams));
+        handle.spawn(slots::release::run(handle.clone(), slots));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Files from the owner's side: put, get, remove.
 
-mod fetch;
+pub(super) mod fetch;
 pub mod get;
 pub mod put;
 mod upload;

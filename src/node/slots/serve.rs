@@ -1,21 +1,18 @@
-//! The storage node's side: takes slots, serves them, and lets go of those whose deal has ended.
+//! The storage node's side: takes slots and serves them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
+use super::damage;
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
-use crate::crypto::SecretKey;
-use crate::ledger::effects::Event;
-use crate::ledger::{Key, Record};
 use crate::net::StreamInbox;
-use crate::node::handle::{Handle, NodeError, receipts};
+use crate::node::handle::Handle;
 use crate::store::{Slot, SlotError, SlotRefusal, Slots, Upload};
-use crate::types::{FileId, Height, NodeId};
-use crate::wire::StorageReceipt;
+use crate::types::{FileId, Height, NodeId, SlotRoot};
+use crate::wire::{SlotInfo, StorageReceipt};
 
 /// Frames that wait for the disk, per upload.
 const FRAMES_AHEAD: usize = 4;
@@ -24,17 +21,15 @@ const STALLED: Duration = Duration::from_secs(60);
 /// Room that is set aside for an upload before its bytes come: a promise costs a stranger nothing, and must not keep the
 /// whole capacity from others.
 const RESERVE_MAX: u64 = 64 << 20;
-/// Uploads that nobody carries on are thrown away after this.
-const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
 /// A slot whose file never came to the chain is thrown away after so many blocks.
-const UNCOMMITTED_BLOCKS: u64 = 2_000;
+pub const UNCOMMITTED_BLOCKS: u64 = 2_000;
 /// Blocks for which a receipt holds: fewer, so that a deal never names a slot that is thrown away.
 const RECEIPT_BLOCKS: u64 = UNCOMMITTED_BLOCKS / 2;
 
 /// Serves streams until the network stops.
-pub async fn run(handle: Handle, slots: Slots, key: SecretKey, mut inbox: StreamInbox) {
+pub async fn run(handle: Handle, slots: Slots, mut inbox: StreamInbox) {
     while let Some(stream) = inbox.accept().await {
-        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone(), key: key.clone() }, stream.peer());
+        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone() }, stream.peer());
         handle.spawn(async move {
             if let Err(error) = server.serve(stream).await {
                 tracing::debug!(?peer, %error, "a slot stream ended early");
@@ -50,7 +45,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 struct Server {
     handle: Handle,
     slots: Slots,
-    key: SecretKey,
 }
 
 impl Server {
@@ -78,7 +72,10 @@ impl Server {
                     let slots = self.slots.clone();
                     match blocking(move || slots.get(&root)).await {
                         Ok(slot) => self.read(&mut stream, slot, first, count).await?,
-                        Err(error) => send(&mut stream, &refused(&error)).await?,
+                        Err(error) => {
+                            self.harmed(root, &error).await;
+                            send(&mut stream, &refused(&error)).await?;
+                        }
                     }
                 }
             }
@@ -125,15 +122,19 @@ impl Server {
         }
     }
 
-    async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: crate::wire::SlotInfo) -> Answer {
+    async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: SlotInfo) -> Answer {
         match blocking(move || upload.finish(&info, file, slot)).await {
-            Ok(()) => {
-                let chain = self.handle.identity().chain;
-                let tip = self.handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
-                let until = Height::new(tip.get().saturating_add(RECEIPT_BLOCKS));
-                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, until, &info, &self.key))
-            }
+            Ok(()) => Answer::Receipt(receipt(&self.handle, file, slot, &info)),
             Err(error) => refused(&error),
+        }
+    }
+
+    /// Reading found something out: if the slot is damaged, it is not served again.
+    async fn harmed(&self, root: SlotRoot, error: &SlotError) {
+        if damage::is_damage(error) {
+            let (handle, slots, why) = (self.handle.clone(), self.slots.clone(), error.to_string());
+            // It only fails by a panic, which is logged.
+            let _ = tokio::task::spawn_blocking(move || damage::set_aside(&handle, &slots, &root, &why)).await;
         }
     }
 
@@ -164,6 +165,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a block of a slot could not be read");
+                    self.harmed(*slot.tree().root(), &error).await;
                     return send(stream, &refused(&error)).await;
                 }
             }
@@ -175,6 +177,14 @@ impl Server {
 /// The blocks that a peer asks for, whatever its numbers: those beyond the slot's end are refused one by one.
 fn blocks(first: u64, count: u64) -> std::ops::Range<u64> {
     first..first.saturating_add(count)
+}
+
+/// This node's word that it holds a slot. Who gives it has the slot durably.
+pub fn receipt(handle: &Handle, file: FileId, slot: u8, info: &SlotInfo) -> StorageReceipt {
+    let chain = handle.identity().chain;
+    let tip = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+    let until = Height::new(tip.get().saturating_add(RECEIPT_BLOCKS));
+    StorageReceipt::sign(&chain, &file, slot, until, info, &handle.inner.key)
 }
 
 async fn receive_all(stream: &mut impl Link, frames: &mpsc::Sender<Vec<u8>>) -> io::Result<()> {
@@ -209,106 +219,13 @@ fn refused(error: &SlotError) -> Answer {
 pub fn connect_here(handle: &Handle, node: NodeId) -> Option<DuplexStream> {
     let slots = handle.slots().filter(|_| node == handle.identity().node)?.clone();
     let (near, far) = tokio::io::duplex(FRAME_BYTES_MAX);
-    let server = Server { handle: handle.clone(), slots, key: handle.inner.key.clone() };
+    let server = Server { handle: handle.clone(), slots };
     handle.spawn(async move {
         if let Err(error) = server.serve(far).await {
             tracing::debug!(%error, "a slot stream within the node ended early");
         }
     });
     Some(near)
-}
-
-/// Lets go of slots whose deal has ended: at the start all are looked through, then each final block's events.
-pub async fn release(handle: Handle, slots: Slots) {
-    let mut tips = handle.reader().watch();
-    let mut seen = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
-    let mut orphans = Orphans::default();
-    if let Err(error) = orphans.look_through(&handle, &slots, seen).await {
-        tracing::warn!(%error, "held slots could not be looked through");
-    }
-    let mut sweep = tokio::time::interval(Duration::from_secs(300));
-    loop {
-        tokio::select! {
-            changed = tips.changed() => if changed.is_err() { return },
-            _ = sweep.tick() => {
-                let idle = slots.clone();
-                if let Err(error) = blocking(move || Ok(idle.drop_idle(UPLOAD_IDLE)?)).await {
-                    tracing::warn!(%error, "idle uploads could not be dropped");
-                }
-                if let Err(error) = orphans.look_through(&handle, &slots, seen).await {
-                    tracing::warn!(%error, "held slots could not be looked through");
-                }
-            }
-            () = handle.stop_token().cancelled() => return,
-        }
-        let tip = handle.reader().tip().map_or(seen, |tip| tip.height);
-        while let Some(height) = seen.next().filter(|next| *next <= tip) {
-            match ended_in(&handle, height) {
-                Ok(files) => {
-                    for file in files {
-                        remove(&slots, file).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the events of a block could not be read"),
-            }
-            seen = height;
-        }
-    }
-}
-
-/// Deals that a block ended. Those that ended by deadline are in no receipt; the look-through finds them.
-fn ended_in(handle: &Handle, height: Height) -> Result<Vec<FileId>, NodeError> {
-    let receipts = receipts(&handle.snapshot()?, height)?;
-    let events = receipts.into_iter().flat_map(|receipt| receipt.events);
-    Ok(events
-        .filter_map(|event| match event {
-            Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => Some(file),
-            _ => None,
-        })
-        .collect())
-}
-
-async fn remove(slots: &Slots, file: FileId) {
-    let held = slots.clone();
-    match blocking(move || held.remove_file(&file)).await {
-        Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => {
-            let bytes: u64 = removed.iter().map(|(_, len)| len).sum();
-            tracing::info!(%file, slots = removed.len(), bytes, "a deal has ended; its space is free again");
-        }
-        Err(error) => tracing::warn!(%file, %error, "a slot whose deal has ended could not be removed"),
-    }
-}
-
-/// Files with slots here that the chain does not know, and since when.
-#[derive(Default)]
-struct Orphans(std::collections::BTreeMap<FileId, Height>);
-
-impl Orphans {
-    async fn look_through(&mut self, handle: &Handle, slots: &Slots, height: Height) -> Result<(), NodeError> {
-        let all = slots.clone();
-        let files = blocking(move || Ok(all.files()?)).await?;
-        let mut unknown = BTreeSet::new();
-        for file in files {
-            match handle.record(&Key::File(file))? {
-                Some(Record::File(deal)) if deal.status.is_open() => {}
-                Some(_) => remove(slots, file).await,
-                None => {
-                    unknown.insert(file);
-                }
-            }
-        }
-        self.0.retain(|file, _| unknown.contains(file));
-        // A node that is behind does not know yet what the chain knows.
-        let behind = handle.status().is_none_or(|status| status.sync_target.is_some());
-        for file in unknown {
-            let since = *self.0.entry(file).or_insert(height);
-            if !behind && height.get().saturating_sub(since.get()) > UNCOMMITTED_BLOCKS {
-                remove(slots, file).await;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,219 @@
+//! Letting go: of slots whose deal has ended or that another node has taken over, and of slots that never came into a deal.
+//!
+//! A slot that is merely lost stays: its node may come back with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::serve::UNCOMMITTED_BLOCKS;
+use crate::ledger::effects::Event;
+use crate::ledger::record::{Deal, SlotId};
+use crate::ledger::{Key, Record};
+use crate::node::handle::{Handle, NodeError, receipts};
+use crate::store::{SlotError, Slots, StoreError};
+use crate::types::{FileId, Height, NodeId};
+
+/// Uploads that nobody carries on are thrown away after this.
+const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
+/// How often all slots are looked through.
+const SWEEP: Duration = Duration::from_secs(300);
+/// Claims read at once.
+const PAGE: usize = 1_024;
+
+/// Lets go of what is no longer this node's: at the start and now and then all slots are looked through, then each final
+/// block's events.
+pub async fn run(handle: Handle, slots: Slots) {
+    let mut tips = handle.reader().watch();
+    let mut seen = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+    let mut orphans = Orphans::default();
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            changed = tips.changed() => if changed.is_err() { return },
+            _ = sweep.tick() => {
+                let idle = slots.clone();
+                if let Err(error) = blocking(move || Ok(idle.drop_idle(UPLOAD_IDLE)?)).await {
+                    tracing::warn!(%error, "idle uploads could not be dropped");
+                }
+                if let Err(error) = orphans.look_through(&handle, &slots, seen).await {
+                    tracing::warn!(%error, "held slots could not be looked through");
+                }
+            }
+            () = handle.stop_token().cancelled() => return,
+        }
+        let tip = handle.reader().tip().map_or(seen, |tip| tip.height);
+        while let Some(height) = seen.next().filter(|next| *next <= tip) {
+            match gone_in(&handle, height) {
+                Ok(gone) => gone.remove(&handle, &slots).await,
+                Err(error) => tracing::warn!(%error, "the events of a block could not be read"),
+            }
+            seen = height;
+        }
+    }
+}
+
+/// What a block took from this node's duties.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Gone {
+    /// Deals that ended. Those that ended by deadline are in no receipt; the look-through finds them.
+    files: Vec<FileId>,
+    /// Slots that another node has now.
+    slots: Vec<SlotId>,
+}
+
+impl Gone {
+    fn of(events: impl Iterator<Item = Event>, me: NodeId) -> Self {
+        let mut gone = Self::default();
+        for event in events {
+            match event {
+                Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => gone.files.push(file),
+                Event::SlotTaken { file, slot, from, to } if from == me && to != me => {
+                    gone.slots.push(SlotId { file, slot });
+                }
+                _ => {}
+            }
+        }
+        gone
+    }
+
+    async fn remove(self, handle: &Handle, slots: &Slots) {
+        for file in self.files {
+            remove(slots, file, None).await;
+        }
+        for SlotId { file, slot } in self.slots {
+            // It may have come back since.
+            match handle.record(&Key::File(file)) {
+                Ok(Some(Record::File(deal))) if has_other_holder(&deal, slot, &handle.identity().node) => {
+                    remove(slots, file, Some(slot)).await;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%file, slot, %error, "a file's deal could not be read"),
+            }
+        }
+    }
+}
+
+fn gone_in(handle: &Handle, height: Height) -> Result<Gone, NodeError> {
+    let receipts = receipts(&handle.snapshot()?, height)?;
+    Ok(Gone::of(receipts.into_iter().flat_map(|receipt| receipt.events), handle.identity().node))
+}
+
+/// Whether the slot of an open deal is another node's, by the ledger.
+fn has_other_holder(deal: &Deal, slot: u8, me: &NodeId) -> bool {
+    !deal.lost.has(slot) && deal.placement.get(usize::from(slot)) != Some(me)
+}
+
+/// Removes a file's slots, or one of them.
+async fn remove(slots: &Slots, file: FileId, slot: Option<u8>) {
+    let held = slots.clone();
+    let removed = blocking(move || match slot {
+        None => held.remove_file(&file),
+        Some(slot) => held.remove_slot(&file, slot),
+    });
+    match removed.await {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => {
+            let bytes: u64 = removed.iter().map(|(_, len)| len).sum();
+            tracing::info!(%file, slot, slots = removed.len(), bytes, "slots are no longer this node's; their space is free again");
+        }
+        Err(error) => tracing::warn!(%file, slot, %error, "slots that are no longer this node's could not be removed"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SlotError> + Send + 'static,
+) -> Result<T, SlotError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
+}
+
+/// Slots here that are not this node's by the chain, and since when: of a file that it does not know, or with another
+/// holder. They may be on their way into a deal.
+#[derive(Default)]
+struct Orphans(BTreeMap<SlotId, Height>);
+
+impl Orphans {
+    async fn look_through(&mut self, handle: &Handle, slots: &Slots, height: Height) -> Result<(), NodeError> {
+        let mut strange = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let all = slots.clone();
+            let page = blocking(move || Ok(all.claims(after.as_ref(), PAGE)?)).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for (file, slot, _) in page {
+                match handle.record(&Key::File(file))? {
+                    Some(Record::File(deal)) if deal.status.is_open() => {
+                        if has_other_holder(&deal, slot, &handle.identity().node) {
+                            strange.insert(SlotId { file, slot });
+                        }
+                    }
+                    Some(_) => remove(slots, file, None).await,
+                    None => {
+                        strange.insert(SlotId { file, slot });
+                    }
+                }
+            }
+        }
+        // A node that is behind does not know yet what the chain knows.
+        let behind = handle.status().is_none_or(|status| status.sync_target.is_some());
+        for SlotId { file, slot } in self.overdue(&strange, height, behind) {
+            remove(slots, file, Some(slot)).await;
+        }
+        Ok(())
+    }
+
+    /// Takes note of what is strange now. Returns what has been so for too long.
+    fn overdue(&mut self, strange: &BTreeSet<SlotId>, height: Height, behind: bool) -> Vec<SlotId> {
+        self.0.retain(|id, _| strange.contains(id));
+        let mut overdue = Vec::new();
+        for id in strange {
+            let since = *self.0.entry(*id).or_insert(height);
+            if !behind && height.get().saturating_sub(since.get()) > UNCOMMITTED_BLOCKS {
+                overdue.push(*id);
+            }
+        }
+        overdue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId::from_bytes([1; 32]);
+    const OTHER: NodeId = NodeId::from_bytes([2; 32]);
+
+    fn file(n: u8) -> FileId {
+        FileId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn what_was_taken_over_goes_and_what_is_lost_stays() {
+        let taken = |slot, from, to| Event::SlotTaken { file: file(1), slot, from, to };
+        let events = [
+            Event::SlotLost { file: file(1), slot: 0, node: ME },
+            taken(1, ME, OTHER),
+            taken(2, OTHER, ME),
+            taken(3, ME, ME),
+            taken(4, OTHER, OTHER),
+            Event::FileEnded(file(2)),
+            Event::FileFinal(file(3)),
+        ];
+        let gone = Gone::of(events.into_iter(), ME);
+        assert_eq!(gone, Gone { files: vec![file(2)], slots: vec![SlotId { file: file(1), slot: 1 }] });
+    }
+
+    #[test]
+    fn a_slot_without_a_deal_is_kept_as_long_as_a_receipt_for_it_may_be_used() {
+        let mut orphans = Orphans::default();
+        let (id, begin) = (SlotId { file: file(1), slot: 0 }, Height::new(5));
+        let later = Height::new(begin.get() + UNCOMMITTED_BLOCKS + 1);
+        let strange = BTreeSet::from([id]);
+        assert_eq!(orphans.overdue(&strange, begin, false), []);
+        assert_eq!(orphans.overdue(&strange, later, true), [], "a node that is behind throws nothing away");
+        assert_eq!(orphans.overdue(&strange, later, false), [id]);
+        assert_eq!(orphans.overdue(&BTreeSet::new(), later, false), []);
+        assert_eq!(orphans.overdue(&strange, later, false), [], "it begins anew");
+    }
+}
