@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::app::read_record;
 use super::chain::{ChainStatus, Input};
 use super::clock::Clock;
+use super::files::spool::Spool;
 use super::metrics::Metrics;
 use super::slots::damage::Lacking;
 use crate::config::Config;
@@ -193,6 +194,9 @@ impl Handle {
     }
     pub(super) fn local(&self) -> &Local {
         &self.inner.local
+    }
+    pub(super) fn spool(&self) -> Spool {
+        Spool::of(&self.inner.home, self.inner.config.storage.reserve.get())
     }
     /// Runs a task that the node waits for when it stops.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -17,7 +17,7 @@ use super::clock::Clock;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{gossip, keeper, slots};
+use super::{files, gossip, keeper, slots};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -225,6 +225,9 @@ fn spawn_services(
     handle.spawn(gossip::repeat_txs(handle.clone()));
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
+    if handle.identity().account.is_some() {
+        handle.spawn(files::late::run(handle.clone()));
+    }
     if let Some(slots) = slots {
         keeper::start(handle, &slots);
         handle.spawn(slots::serve::run(handle.clone(), slots.clone(), streams));

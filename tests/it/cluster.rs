@@ -31,6 +31,8 @@ pub struct Member {
     port: u16,
     /// Bytes of slots that it takes, as its configuration has it; it announces 4 GiB.
     pub capacity: &'static str,
+    /// More lines of its `[storage]` section.
+    pub settings: &'static str,
     node: Option<Node>,
 }
 
@@ -44,6 +46,19 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster that is not started.
     pub fn new(validators: u8, storage: u8, users: u8) -> Self {
+        Self::with(validators, storage, users, |_| {})
+    }
+
+    /// A cluster of one validator whose epochs, and so its audits, follow one another within a second.
+    pub fn audited(storage: u8, users: u8) -> Self {
+        Self::with(1, storage, users, |genesis| {
+            genesis.storage = StorageParams { answer_blocks: 14, ..StorageParams::usual(genesis.epoch_blocks) };
+            genesis.timing.idle_interval = Millis::new(50);
+        })
+    }
+
+    /// A cluster with another genesis than usual.
+    pub fn with(validators: u8, storage: u8, users: u8, change: impl FnOnce(&mut Genesis)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let kinds = [(Role::Validator, validators), (Role::Storage, storage), (Role::User, users)];
         let mut members = Vec::new();
@@ -59,11 +74,13 @@ impl Cluster {
                     roles: Roles::of(&[role]),
                     port: free_port(),
                     capacity: "4GiB",
+                    settings: "",
                     node: None,
                 });
             }
         }
-        let genesis = genesis(&members);
+        let mut genesis = genesis(&members);
+        change(&mut genesis);
         for member in &members {
             create_home(&dir, &genesis, member);
         }
@@ -193,7 +210,7 @@ fn genesis(members: &[Member]) -> Genesis {
         time: Millis::new(1_700_000_000_000),
         epoch_blocks: 20,
         pending_blocks: 1_000,
-        // Nodes do not answer audits yet; the forgiveness is longer than a test.
+        // Tests that stop storage nodes ask what happens before their slots are lost.
         storage: StorageParams { grace: u8::MAX, ..StorageParams::usual(20) },
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: members.iter().map(account).collect(),
@@ -217,12 +234,13 @@ fn config(member: &Member, bootstrap: &[String]) -> Config {
     let quoted: Vec<_> = bootstrap.iter().map(|address| format!("{address:?}")).collect();
     let role = member.roles.to_string();
     let text = format!(
-        "[node]\nname = {:?}\nroles = [{role:?}]\noperator = {:?}\n[net]\nlisten = [\"/ip4/127.0.0.1/tcp/{}\"]\nbootstrap = [{}]\n[storage]\ncapacity = {:?}\nreserve = \"1MiB\"\n",
+        "[node]\nname = {:?}\nroles = [{role:?}]\noperator = {:?}\n[net]\nlisten = [\"/ip4/127.0.0.1/tcp/{}\"]\nbootstrap = [{}]\n[storage]\ncapacity = {:?}\nreserve = \"1MiB\"\n{}\n",
         member.name,
         member.name,
         member.port,
         quoted.join(", "),
-        member.capacity
+        member.capacity,
+        member.settings
     );
     let layers = Layers::defaults()
         .expect("defaults")

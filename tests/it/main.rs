@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod cluster;
+mod keepers;
 mod nodes;
 mod processes;

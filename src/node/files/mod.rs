@@ -2,7 +2,9 @@
 
 pub(super) mod fetch;
 pub mod get;
+pub(super) mod late;
 pub mod put;
+pub(super) mod spool;
 mod upload;
 
 use std::time::Duration;

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
 
+use super::late;
 use super::upload::{Finish, SlotUpload, Target};
 use crate::crypto::seal::{FileKey, NONCE_BYTES};
 use crate::crypto::{Domain, hash};
@@ -22,6 +25,7 @@ use crate::files::placement::{self, Candidate};
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{FinalTx, Handle, NodeError};
+use crate::node::slots::client::SlotPeerError;
 use crate::types::{ByteCount, FileId, Height, Millis, NodeId, Role, SlotRoot, TxId, limits};
 use crate::wire::tx::FileCommit;
 use crate::wire::{self, Action, PublicManifest, StorageReceipt};
@@ -129,7 +133,7 @@ pub async fn put<E: std::fmt::Display>(
     let default_confirmations = parameters.slots() - parameters.parity() / 2;
     let wanted = request.min_confirmations.unwrap_or(default_confirmations);
     let min_confirmations = wanted.clamp(parameters.data(), parameters.slots());
-    let (receipts, missing) = gather(uploads, &manifest, min_confirmations, request.timeout).await;
+    let Gathered { receipts, missing, waiting } = gather(uploads, &manifest, min_confirmations, request.timeout).await;
     if receipts.is_empty() {
         let reasons: Vec<_> = missing.iter().map(|(node, reason)| format!("{}: {reason}", node.short())).collect();
         let what = "no storage node confirmed its slot";
@@ -146,6 +150,7 @@ pub async fn put<E: std::fmt::Display>(
             Some(handle.act(Action::CommitFile(Box::new(commit)), request.timeout).await?)
         }
     };
+    confirm_late(handle, file, waiting);
     let (deal, _) = handle.file(&file)?;
     if matches!(deal.status, DealStatus::Final { .. }) {
         let (local, session) = (handle.local().clone(), request.session);
@@ -337,24 +342,54 @@ fn hand_out(stripe: &crate::files::pipeline::Stripe, hashers: &mut [blake3::Hash
     }
 }
 
+/// A slot, its node, and what that says in the end.
+type Outcome = (u8, NodeId, Result<Result<StorageReceipt, SlotPeerError>, oneshot::error::RecvError>);
+
+/// What came of the uploads in time.
+struct Gathered {
+    receipts: Vec<StorageReceipt>,
+    /// Nodes without one, and why.
+    missing: Vec<(NodeId, String)>,
+    /// Uploads that are still under way.
+    waiting: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+/// Brings receipts that come after the deal was made to the chain. A node that hangs is waited for no longer than its
+/// connection lasts.
+fn confirm_late(handle: &Handle, file: FileId, mut waiting: FuturesUnordered<BoxFuture<'static, Outcome>>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let task = handle.clone();
+    handle.spawn(async move {
+        let confirming = async {
+            while let Some((_, node, done)) = waiting.next().await {
+                let Ok(Ok(receipt)) = done else { continue };
+                if let Err(error) = late::confirm(&task, file, vec![receipt]).await {
+                    tracing::info!(%file, node = %node.short(), %error, "a late receipt did not reach the chain");
+                }
+            }
+        };
+        tokio::select! {
+            () = confirming => {}
+            () = task.stop_token().cancelled() => {}
+        }
+    });
+}
+
 /// Asks for all receipts; waits for the rest a little once enough are there.
-async fn gather(
-    uploads: Vec<SlotUpload>,
-    manifest: &PublicManifest,
-    enough: u8,
-    within: Duration,
-) -> (Vec<StorageReceipt>, Vec<(NodeId, String)>) {
+async fn gather(uploads: Vec<SlotUpload>, manifest: &PublicManifest, enough: u8, within: Duration) -> Gathered {
     let file = manifest.id();
-    let mut waiting = futures::stream::FuturesUnordered::new();
+    let waiting = FuturesUnordered::new();
     let mut missing: std::collections::BTreeMap<u8, (NodeId, String)> = std::collections::BTreeMap::new();
     for (slot, (upload, info)) in (0_u8..).zip(uploads.into_iter().zip(&manifest.slots)) {
         drop(upload.shards);
         missing.insert(slot, (upload.node, "no answer in time".to_owned()));
         // A node that failed before no longer listens; its outcome says why.
         let _ = upload.finish.send(Finish { file, info: *info });
-        waiting.push(async move { (slot, upload.node, upload.done.await) });
+        waiting.push(async move { (slot, upload.node, upload.done.await) }.boxed());
     }
-    let mut receipts = Vec::new();
+    let (mut waiting, mut receipts) = (waiting, Vec::new());
     let mut deadline = tokio::time::Instant::now() + within;
     while let Ok(Some((slot, node, done))) = tokio::time::timeout_at(deadline, waiting.next()).await {
         match done {
@@ -370,7 +405,7 @@ async fn gather(
         }
     }
     receipts.sort_by_key(|receipt| receipt.slot);
-    (receipts, missing.into_values().collect())
+    Gathered { receipts, missing: missing.into_values().collect(), waiting }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,5 +1,6 @@
 //! One slot on its way to one storage node.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -52,14 +53,20 @@ impl SlotUpload {
         let (done, outcome) = oneshot::channel();
         let node = target.node;
         tokio::spawn(async move {
-            let result = match send(&handle, &target, &mut queue).await {
-                Ok(peer) => conclude(peer, &target, finishing).await,
-                Err(error) => {
-                    tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
-                    target.failed.fetch_add(1, Ordering::Relaxed);
-                    while queue.recv().await.is_some() {}
-                    Err(error)
-                }
+            let result = match open(&handle, &target).await {
+                Ok((peer, skip)) => match send(peer, skip, &mut queue).await {
+                    Ok(peer) => conclude(peer, &target, finishing).await,
+                    Err(error) => Err(give_up(&target, error, &mut queue).await),
+                },
+                Err(error) if !may_be_kept(&error, &target) => Err(give_up(&target, error, &mut queue).await),
+                // Nothing was handed out yet, so the whole slot can still be kept.
+                Err(error) => match keep(&handle, &target, &mut queue, finishing).await {
+                    Ok(()) => Err(SlotPeerError::Kept(error.to_string())),
+                    Err(disk) => {
+                        tracing::warn!(slot = target.slot, error = %disk, "a slot could not be kept until its node is back");
+                        Err(give_up(&target, error, &mut queue).await)
+                    }
+                },
             };
             // Nobody waits any more if the put was given up.
             let _ = done.send(result);
@@ -68,11 +75,15 @@ impl SlotUpload {
     }
 }
 
-async fn send(handle: &Handle, target: &Target, queue: &mut mpsc::Receiver<Bytes>) -> Result<SlotPeer, SlotPeerError> {
+/// Connects and asks how much is there already from an earlier try: that is not sent again.
+async fn open(handle: &Handle, target: &Target) -> Result<(SlotPeer, u64), SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, target.node).await?;
-    // What the node has from an earlier try is not sent again.
-    let mut skip = begin(&mut peer, target).await?;
+    let skip = begin(&mut peer, target).await?;
     target.resumed.fetch_add(skip, Ordering::Relaxed);
+    Ok((peer, skip))
+}
+
+async fn send(mut peer: SlotPeer, mut skip: u64, queue: &mut mpsc::Receiver<Bytes>) -> Result<SlotPeer, SlotPeerError> {
     while let Some(shard) = queue.recv().await {
         let len = u64::try_from(shard.len()).unwrap_or(u64::MAX);
         let known = skip.min(len);
@@ -80,6 +91,35 @@ async fn send(handle: &Handle, target: &Target, queue: &mut mpsc::Receiver<Bytes
         peer.push(&shard[usize::try_from(known).unwrap_or(shard.len())..]).await?;
     }
     Ok(peer)
+}
+
+/// Swallows what is left of a slot that goes nowhere.
+async fn give_up(target: &Target, error: SlotPeerError, queue: &mut mpsc::Receiver<Bytes>) -> SlotPeerError {
+    tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
+    target.failed.fetch_add(1, Ordering::Relaxed);
+    while queue.recv().await.is_some() {}
+    error
+}
+
+/// Whether it makes sense to try again later. An input of unknown length may be endless.
+fn may_be_kept(error: &SlotPeerError, target: &Target) -> bool {
+    matches!(error, SlotPeerError::Unreachable(_) | SlotPeerError::Busy(_)) && target.reserve > 0
+}
+
+/// Writes a slot to this node's disk, for a node that is away.
+async fn keep(
+    handle: &Handle,
+    target: &Target,
+    queue: &mut mpsc::Receiver<Bytes>,
+    finishing: oneshot::Receiver<Finish>,
+) -> io::Result<()> {
+    let mut writing = handle.spool().begin(&target.upload, target.reserve).await?;
+    while let Some(shard) = queue.recv().await {
+        writing.append(&shard).await?;
+    }
+    // Without a file there is nothing that the slot could become part of.
+    let Ok(Finish { file, .. }) = finishing.await else { return Ok(()) };
+    writing.finish(&file, target.slot).await
 }
 
 /// Begins the upload. A node that has not noticed yet that an earlier try broke off gets a moment for it.

@@ -27,6 +27,9 @@ pub enum SlotPeerError {
     /// It has not let go of an earlier try yet.
     #[error("it is still busy with an earlier try: {0}")]
     Busy(String),
+    /// It is away; its slot is on this node's disk.
+    #[error("{0}; its slot is kept here and goes there when the node is back")]
+    Kept(String),
     /// What it sent is not what was asked for.
     #[error("it sent wrong bytes: {0}")]
     Wrong(String),
