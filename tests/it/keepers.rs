@@ -275,6 +275,7 @@ async fn a_put_while_most_nodes_are_away_becomes_final_by_itself_when_they_are_b
     assert_eq!((done.confirmed, done.missing.len()), ((1, 3), 2));
     assert!(done.missing.iter().all(|(_, why)| why.contains("kept here")), "{done:?}");
     assert!(get_bytes(&user, done.file, None).await.is_err(), "one slot restores nothing");
+    drop(user);
     cluster.stop("user-1").await;
     let user = cluster.start("user-1").await;
     for name in ["storage-1", "storage-3"] {
