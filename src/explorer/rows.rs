@@ -61,6 +61,7 @@ macro_rules! tables {
         /// A row of any table. Its JSON is that of the table's own type.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
+        #[expect(clippy::large_enum_variant, reason = "one page of rows at a time; a box each would cost more")]
         pub enum Row { $(#[doc = $about] $table($row),)+ }
 
         impl Row {
@@ -287,7 +288,7 @@ tables! {
         /// Slots with a receipt.
         confirmations: u64,
         /// Slots that nobody holds.
-        lost: u64,
+        lost_slots: u64,
         /// Slots taken over so far.
         taken: u64,
         /// Credits per GiB of slots and epoch.

@@ -388,7 +388,7 @@ fn file_row(
         slot_bytes: deal.slot_len,
         min_confirmations: deal.min_confirmations.into(),
         confirmations: deal.confirmed.len() as u64,
-        lost: deal.lost.len() as u64,
+        lost_slots: deal.lost.len() as u64,
         taken: deal.taken.into(),
         price: deal.price,
         escrow: deal.escrow.get(),

@@ -209,9 +209,12 @@ impl<'a, R: Reads> Executor<'a, R> {
             Ok(used_nonce) => self.take(used_nonce),
             Err(reason) => return Ok(Err(reason)),
         };
-        self.moved = moved;
         let (outcome, events) = match apply(&self.state, &self.at, tx) {
-            Ok(effects) => (Outcome::Applied, self.take(effects)),
+            Ok(effects) => {
+                // What is refused has moved nothing and takes no room from others.
+                self.moved = moved;
+                (Outcome::Applied, self.take(effects))
+            }
             Err(reject) => (Outcome::Rejected(reject), Vec::new()),
         };
         let index = u32::try_from(self.receipts.len()).unwrap_or(u32::MAX);

@@ -25,9 +25,9 @@ fn one_content_has_one_chain_id_and_one_block() {
     other.name.push('!');
     assert_ne!(a.chain_id(), other.chain_id());
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
-    expect_test::expect!["c10d08469a5f5da99aca0274357510225173b7330a4b67ec017c2bab647b3aff"]
+    expect_test::expect!["d89aadd65736579165c4ec391ce754771f795a87e621bf3626771c2f9e9ee2e6"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["4b6151e20c8d9d848cbbc0886d685bb31008d8cc1cb3ace54d6389399b424f17"]
+    expect_test::expect!["49bec81a1bffbbe826e21a6507e47925d9109e9750192095173b7fda4cdff6d0"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 
@@ -102,6 +102,17 @@ fn numbers_that_would_stop_the_chain_are_refused() {
     assert_eq!(refused(|genesis| genesis.epoch_blocks = 0), GenesisError::Zero("epoch_blocks"));
     assert_eq!(refused(|genesis| genesis.pending_blocks = 0), GenesisError::Zero("pending_blocks"));
     assert_eq!(refused(|genesis| genesis.version = 2), GenesisError::Version { have: 2 });
+    let storage = [
+        refused(|genesis| genesis.storage.samples = 0),
+        refused(|genesis| genesis.storage.samples = 25),
+        refused(|genesis| genesis.storage.answer_blocks = 0),
+        refused(|genesis| genesis.storage.answer_blocks = genesis.epoch_blocks),
+        refused(|genesis| genesis.storage.epochs_max = 0),
+        refused(|genesis| genesis.storage.price = u64::MAX),
+    ];
+    assert!(storage.iter().all(|error| matches!(error, GenesisError::Storage(_))), "{storage:?}");
+    let usual = |blocks| crate::ledger::record::StorageParams::usual(blocks).problem(blocks);
+    assert_eq!([2, 3, 4, 20, 1_000].map(usual), [None; 5], "the usual values suit every length");
     assert!(matches!(refused(|genesis| genesis.timing.view_floor = Millis::ZERO), GenesisError::Timing { .. }));
     assert!(matches!(refused(|genesis| genesis.name.clear()), GenesisError::Name { have: 0 }));
 }

@@ -70,9 +70,9 @@ fn first_audit(draft: &Draft<'_>) -> Height {
     Height::new(begins.get().saturating_add(1))
 }
 
-/// The keys that `add` reads.
+/// The keys that `add` reads, and with it `slot::hold`.
 pub(super) fn add_needs(draft: &Draft<'_>, node: NodeId, keys: &mut Vec<Key>) {
-    keys.push(Key::Node(node));
+    keys.extend([Key::Node(node), Key::Challenge(node)]);
     if let Some(entry) = draft.node(&node) {
         keys.extend(path(node, entry.next_leaf, entry.next_leaf.saturating_add(1)).map(|(key, _)| key));
         if !entry.audit.scheduled {

@@ -80,7 +80,11 @@ fn needs_name_the_path_of_a_leaf_and_no_more() {
     let (draft, mut keys) = (Draft::new(&state, Height::new(1)), Vec::new());
     add_needs(&draft, NODE, &mut keys);
     let first = Key::DueCount(Height::new(testing::EPOCH + 2));
-    assert_eq!(keys, [Key::Node(NODE), Key::Sums(NODE, 0, 0), first], "the second block of the next epoch");
+    assert_eq!(
+        keys,
+        [Key::Node(NODE), Key::Challenge(NODE), Key::Sums(NODE, 0, 0), first],
+        "the second block of the next epoch"
+    );
     let leaf = SUMS_FANOUT * SUMS_FANOUT;
     let want = [Key::Sums(NODE, 0, SUMS_FANOUT), Key::Sums(NODE, 1, 1), Key::Sums(NODE, 2, 0)];
     assert_eq!(path(NODE, leaf, leaf + 1).map(|(key, _)| key).collect::<Vec<_>>(), want);

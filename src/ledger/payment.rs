@@ -44,17 +44,21 @@ pub(super) fn count_stored(draft: &mut Draft<'_>, deal: &Deal, quota: ByteCount)
     Ok(())
 }
 
-/// Pays a node what it has earned with a slot that it holds. Needs the node and its account.
-pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
+/// Pays a node what it has earned with a slot that it holds; says whether it has passed an audit since the last time. Needs
+/// the node and its account.
+pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) -> bool {
     let node = deal.placement.get(usize::from(slot)).copied();
-    let Some(node) = node.filter(|_| deal.confirmed.has(slot)) else { return };
+    let Some(node) = node.filter(|_| deal.confirmed.has(slot)) else { return false };
     let (passed, account) = match draft.node(&node) {
         Some(entry) => (entry.audit.passed, entry.account),
-        None => return,
+        None => return false,
     };
     let per_audit = u128::from(deal.price).saturating_mul(deal.slot_len.into());
-    let Some(state) = deal.slots.get_mut(usize::from(slot)) else { return };
+    let Some(state) = deal.slots.get_mut(usize::from(slot)) else { return false };
     let audits = passed.saturating_sub(state.passed);
+    if audits == 0 {
+        return false;
+    }
     let earned = per_audit.saturating_mul(audits.into()).saturating_add(state.rest.into());
     let whole = u64::try_from(earned / GIB).unwrap_or(u64::MAX);
     let amount = Amount::new(whole).min(deal.escrow);
@@ -65,6 +69,7 @@ pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId,
         give(draft, &account, amount);
         draft.event(Event::Paid { file: *file, node, amount });
     }
+    true
 }
 
 /// All credits together fit 64 bits, so an account's do.
@@ -101,12 +106,16 @@ pub(super) fn payee_needs(draft: &Draft<'_>, node: NodeId, keys: &mut Vec<Key>) 
     keys.extend(draft.node(&node).map(|entry| Key::Account(entry.account)));
 }
 
-/// Pays all nodes of a deal what they have earned so far. Errors: `UnknownFile`, `Ended`.
+/// Pays all nodes of a deal what they have earned so far. Errors: `UnknownFile`, `Ended`, `NothingEarned`.
 pub(super) fn settle(state: &State, at: &BlockContext, file: &FileId) -> Result<Effects, Reject> {
     let mut draft = Draft::new(state, at.height);
     let mut deal = open(&draft, file)?;
+    let mut earned = false;
     for slot in slots(&deal) {
-        settle_slot(&mut draft, &mut deal, file, slot);
+        earned |= settle_slot(&mut draft, &mut deal, file, slot);
+    }
+    if !earned {
+        return Err(Reject::NothingEarned(*file));
     }
     draft.put_deal(*file, deal);
     Ok(draft.done())

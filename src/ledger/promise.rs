@@ -102,7 +102,8 @@ impl Default for Audit {
 pub struct SlotState {
     /// Its leaf in the holder's sum tree, while it is confirmed.
     pub leaf: u64,
-    /// The holder's passed audits up to which this slot is paid.
+    /// The holder's passed audits up to which this slot is paid; one more than there are while an audit waits that was
+    /// drawn before.
     pub passed: u64,
     /// What was earned and makes no whole credit yet, in 2^-30 credits.
     pub rest: u32,

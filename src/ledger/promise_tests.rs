@@ -122,9 +122,33 @@ fn a_full_answer_is_paid_and_raises_the_reputation() {
     assert_eq!(chain.balance(0), RICH, "it is paid when someone settles");
     assert_eq!(chain.act(3, Action::SettleFile { file }), Outcome::Applied);
     assert_eq!(chain.balance(0), RICH + 2 * 5_000, "two of three slots have a proof");
-    assert_eq!(chain.act(3, Action::SettleFile { file }), Outcome::Applied);
+    assert_eq!(rejected(chain.act(3, Action::SettleFile { file })), Reject::NothingEarned(file));
     assert_eq!(chain.balance(0), RICH + 2 * 5_000, "once");
     assert_eq!(supply(&chain), 4 * RICH);
+}
+
+#[test]
+fn a_slot_that_is_handed_round_earns_once_in_an_epoch() {
+    let mut chain = dear(|_| {});
+    let manifest = put(&mut chain, 1, 10);
+    let file = manifest.id();
+    let other = commit(&chain.id, testing::manifest(1, 2, 1, 0, 10), 0, 1);
+    let mut other = FileCommit { placement: vec![store(3)], ..other };
+    other.receipts = vec![receipt_of(&chain.id, &other.manifest, 0, &store_key(3))];
+    assert_eq!(chain.act(1, Action::CommitFile(Box::new(other))), Outcome::Applied);
+    chain.act(0, Action::DrainNode { node: store(0), drain: true });
+    chain.run_to(ASKED);
+    answer(&mut chain, &[0]);
+    assert_eq!(chain.act(0, take(&chain, &manifest, 0, 3)), Outcome::Applied);
+    assert_eq!(chain.balance(0), RICH + 5_000);
+    let late = chain.answer(3, all).expect("it is asked about the other file");
+    assert_eq!(chain.challenge(3).map(|asked| chain.height < asked.until.get()), Some(true));
+    assert_eq!(chain.act(0, late), Outcome::Applied);
+    assert_eq!(rejected(chain.act(3, Action::SettleFile { file })), Reject::NothingEarned(file));
+    chain.run_to(ASKED + EPOCH);
+    answer(&mut chain, &[3]);
+    assert_eq!(chain.act(3, Action::SettleFile { file }), Outcome::Applied);
+    assert_eq!(chain.balance(0), RICH + 2 * 5_000, "the next one counts");
 }
 
 #[test]
@@ -388,17 +412,29 @@ fn a_deal_is_paid_ahead_and_within_the_quota() {
 
 #[test]
 fn a_block_moves_a_bounded_number_of_slots() {
-    let mut chain = Chain::new();
-    let file = put(&mut chain, 1, 10).id();
-    let most = crate::types::limits::BLOCK_SLOTS_MAX / 3;
-    let settle = |n: u32| chain.tx(1, 1 + u64::from(n), Action::SettleFile { file });
+    let mut genesis = genesis();
+    genesis.accounts.iter_mut().for_each(|entry| entry.balance = Amount::new(RICH));
+    let mut chain = Chain::of(genesis);
+    let manifest = put(&mut chain, 1, 10);
+    // Not confirmed again but refused: it takes no room.
+    let again = Action::ConfirmSlots { file: manifest.id(), receipts: vec![receipt(&chain.id, &manifest, 0)] };
+    let wide = |n: u64| {
+        let mut manifest = testing::manifest(1, 0, 4, 2, 10);
+        manifest.nonce[..8].copy_from_slice(&n.to_be_bytes());
+        let deal = FileCommit { epochs: 1, ..commit(&chain.id, manifest, 0, 4) };
+        chain.tx(1, 2 + n, Action::CommitFile(Box::new(deal)))
+    };
+    let most = crate::types::limits::BLOCK_SLOTS_MAX / 6;
     let mut steps = Executor::begin(&chain.state, chain.next()).expect("a valid place");
-    for n in 0..most {
-        assert!(steps.push(&settle(n)).expect("memory can be read").is_ok());
+    assert!(steps.push(&chain.tx(1, 1, again)).expect("memory can be read").is_ok());
+    let mut full = None;
+    for n in 0..u64::from(most) + 1 {
+        match steps.push(&wide(n)).expect("memory can be read") {
+            Ok(receipt) => assert_eq!(receipt.outcome, Outcome::Applied),
+            Err(reason) => full = Some((n, reason)),
+        }
     }
-    let full = NotNext::Full { have: 3, before: most * 3 };
-    assert_eq!(steps.push(&settle(most)).expect("memory can be read").map(|_| ()), Err(full));
-    let unknown = Action::DeleteFile { file: FileId::from_bytes([1; 32]) };
-    let small = chain.tx(2, 0, unknown);
+    assert_eq!(full, Some((most.into(), NotNext::Full { have: 6, before: most * 6 })));
+    let small = chain.tx(2, 0, Action::DeleteFile { file: FileId::from_bytes([1; 32]) });
     assert!(steps.push(&small).expect("memory can be read").is_ok(), "what moves nothing still fits");
 }

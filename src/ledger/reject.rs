@@ -237,6 +237,9 @@ pub enum Reject {
         /// The leaf asked for.
         leaf: u64,
     },
+    /// Nobody has passed an audit since the deal was settled last.
+    #[error("nothing was earned with file {0} since it was settled last")]
+    NothingEarned(FileId),
     /// No such node.
     #[error("node {0} is not registered")]
     NoNode(NodeId),
@@ -273,6 +276,7 @@ impl Reject {
             Self::NoChallenge { .. } => "no_challenge",
             Self::ProofCount { .. } => "proof_count",
             Self::Proof { .. } => "proof",
+            Self::NothingEarned(_) => "nothing_earned",
             Self::NoNode(_) => "no_node",
         }
     }

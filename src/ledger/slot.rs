@@ -58,14 +58,17 @@ pub(super) fn lose(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: 
     }
 }
 
-/// The slot is its node's from now on, by a receipt. The node's bytes are reserved already.
+/// The slot is its node's from now on, by a receipt. The node's bytes are reserved already. An audit that was drawn before does
+/// not pay for it: otherwise nodes could hand a slot round and be paid for it several times in one epoch.
 pub(super) fn hold(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
     let Some(node) = deal.placement.get(usize::from(slot)).copied() else { return };
     let Some(mut entry) = draft.node(&node).cloned() else { return };
     let id = SlotId { file: *file, slot };
+    let waits = u64::from(draft.record(&Key::Challenge(node)).is_some());
+    let passed = entry.audit.passed.saturating_add(waits);
     let leaf = holding::add(draft, node, &mut entry, id, deal.slot_len);
     if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
-        *state = SlotState { leaf, passed: entry.audit.passed, ..SlotState::default() };
+        *state = SlotState { leaf, passed, ..SlotState::default() };
     }
     deal.confirmed.insert(slot);
     draft.put_node(node, entry);

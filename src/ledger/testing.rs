@@ -14,7 +14,7 @@ use crate::wire::tx::{FileCommit, NodeAnnouncement, SampleProof};
 use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, VerifiedTx};
 
 pub const EPOCH: u64 = 5;
-pub const PENDING: u64 = 7;
+pub const PENDING: u64 = 6;
 /// For how long `commit` pays.
 pub const EPOCHS: u32 = 20;
 pub const USERS: u8 = 4;

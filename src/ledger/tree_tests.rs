@@ -167,7 +167,7 @@ fn the_roots_of_fixed_states_are_golden() {
     expect_test::expect!["04e9c1e23ad9394e7c2c3d01c7d700fe681450c48fc74ef52e46091cbc31b4c2"]
         .assert_eq(&root.to_string());
     let genesis = MemoryState::genesis(&crate::ledger::testing::genesis()).expect("a good genesis");
-    expect_test::expect!["835cac4f94f862161c54611283e73003adcffd702833e797945844c9d4f8fdd0"]
+    expect_test::expect!["874f5516398a526b00ce168ef59e02a39828678a52e79717638f63b2f9286c6c"]
         .assert_eq(&genesis.root().to_string());
 }
 

@@ -45,7 +45,7 @@ def read_sqlite(schema, path):
     names = ", ".join(column["name"] for column in schema["columns"])
     rows = sqlite3.connect(path).execute(f"SELECT {names} FROM {schema['table']} ORDER BY {', '.join(schema['key'])}")
     for row in rows:
-        yield [value if column["type"] != "bool" else bool(value) for column, value in zip(schema["columns"], row)]
+        yield [value if column["type"] != "bool" or value is None else bool(value) for column, value in zip(schema["columns"], row)]
 
 
 def read_parquet(schema, path):
