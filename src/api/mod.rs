@@ -7,6 +7,7 @@
 mod auth;
 pub mod bundle;
 mod chain;
+mod connections;
 mod files;
 mod fill;
 mod problem;

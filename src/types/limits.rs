@@ -136,6 +136,9 @@ pub const CONNECTIONS_PENDING_MAX: u32 = 128;
 /// Connections with one peer: both sides may dial at once, and a restarted peer's old one may linger.
 pub const CONNECTIONS_PER_PEER_MAX: u32 = 3;
 
+/// Connections of the HTTP interface at once; further ones wait until one of them ends.
+pub const API_CONNECTIONS_MAX: usize = 256;
+
 /// A genesis file, bytes.
 pub const GENESIS_BYTES_MAX: usize = 16 << 20;
 /// A proof bundle, bytes.
