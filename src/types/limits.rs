@@ -53,8 +53,11 @@ pub const DUE_PER_BLOCK_MAX: u32 = 64;
 /// Proof of one value in the state tree, bytes: 256 siblings of at most 65 bytes and a leaf.
 pub const STATE_PROOF_BYTES_MAX: usize = 32 << 10;
 
-/// Inputs that wait for the chain thread. The network's own queue in front of it is bounded by bytes and per peer.
+/// Inputs of the node itself that wait for the chain thread: each is small, or the answer to what the thread has asked for,
+/// which is one thing of a kind at a time. Consensus messages of peers wait in a queue that is bounded by bytes.
 pub const CHAIN_INBOX_MAX: usize = 256;
+/// Bytes of consensus messages that the chain thread takes for one turn; the one that goes beyond is the last.
+pub const CHAIN_TURN_BYTES_MAX: usize = 12 << 20;
 
 /// Data plus parity shards of a file: what GF(2^8) allows, less one.
 pub const SLOTS_MAX: usize = 255;
@@ -94,7 +97,11 @@ pub const CONSENSUS_OUTBOX_BYTES_MAX: usize = 24 << 20;
 /// The same for a peer that is not connected: what it may still want after a short absence, or one message.
 pub const CONSENSUS_ABSENT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of consensus messages from one peer that wait to be handled; then that peer is not read from.
-pub const CONSENSUS_INBOX_BYTES_MAX: usize = 12 << 20;
+pub const CONSENSUS_INBOX_PEER_BYTES_MAX: usize = 12 << 20;
+/// The same of all peers together, beyond what each is assured.
+pub const CONSENSUS_INBOX_BYTES_MAX: usize = 96 << 20;
+/// What each peer may have waiting whatever the others have: votes and timeouts with their certificates always come in.
+pub const CONSENSUS_INBOX_ASSURED_BYTES: usize = 64 << 10;
 /// What a message costs in a queue beside its bytes, so that empty ones are bounded too.
 pub const QUEUED_MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// Bytes of gossip forwarded by one peer that wait to be handled; more of it is dropped.
@@ -164,9 +171,11 @@ const _: () =
 const _: () = assert!(MEMPOOL_SENDER_BYTES_MAX <= MEMPOOL_BYTES_MAX, "one sender's share is part of the whole");
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= CONSENSUS_OUTBOX_BYTES_MAX, "one message fits the outbox");
 const _: () = assert!(
-    CONSENSUS_MESSAGE_BYTES_MAX + QUEUED_MESSAGE_OVERHEAD_BYTES <= CONSENSUS_INBOX_BYTES_MAX,
+    CONSENSUS_MESSAGE_BYTES_MAX + QUEUED_MESSAGE_OVERHEAD_BYTES <= CONSENSUS_INBOX_PEER_BYTES_MAX,
     "one message fits the inbox"
 );
+const _: () =
+    assert!(CONSENSUS_INBOX_PEER_BYTES_MAX <= CONSENSUS_INBOX_BYTES_MAX, "one peer's share is part of the whole");
 const _: () = assert!(SYNC_BYTES_MAX <= ANSWER_BYTES_MAX, "an answer to a sync request fits");
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= ANSWER_BYTES_MAX, "a block and its certificate fit one answer");
 const _: () = assert!(

@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
-use crate::crypto::SecretKey;
 use crate::ledger::effects::Event;
 use crate::ledger::{Key, Record};
 use crate::net::StreamInbox;
@@ -30,9 +29,9 @@ const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
 const UNCOMMITTED_BLOCKS: u64 = 2_000;
 
 /// Serves streams until the network stops.
-pub async fn run(handle: Handle, slots: Slots, key: SecretKey, mut inbox: StreamInbox) {
+pub async fn run(handle: Handle, slots: Slots, mut inbox: StreamInbox) {
     while let Some(stream) = inbox.accept().await {
-        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone(), key: key.clone() }, stream.peer());
+        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone() }, stream.peer());
         handle.spawn(async move {
             if let Err(error) = server.serve(stream).await {
                 tracing::debug!(?peer, %error, "a slot stream ended early");
@@ -48,7 +47,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 struct Server {
     handle: Handle,
     slots: Slots,
-    key: SecretKey,
 }
 
 impl Server {
@@ -127,7 +125,7 @@ impl Server {
         match blocking(move || upload.finish(&info, file, slot)).await {
             Ok(()) => {
                 let chain = self.handle.identity().chain;
-                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, &info, &self.key))
+                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, &info, &self.handle.inner.key))
             }
             Err(error) => refused(&error),
         }
@@ -205,7 +203,7 @@ fn refused(error: &SlotError) -> Answer {
 pub fn connect_here(handle: &Handle, node: NodeId) -> Option<DuplexStream> {
     let slots = handle.slots().filter(|_| node == handle.identity().node)?.clone();
     let (near, far) = tokio::io::duplex(FRAME_BYTES_MAX);
-    let server = Server { handle: handle.clone(), slots, key: handle.inner.key.clone() };
+    let server = Server { handle: handle.clone(), slots };
     handle.spawn(async move {
         if let Err(error) = server.serve(far).await {
             tracing::debug!(%error, "a slot stream within the node ended early");
