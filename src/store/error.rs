@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{ByteCount, ChainId, FileId, SlotRoot};
+use crate::types::{AccountId, ByteCount, ChainId, FileId, SlotRoot};
 
 /// This node's disk failed or its data is damaged. Never part of consensus: the node stops, or stops writing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -119,6 +119,20 @@ pub enum SlotRefusal {
         need: ByteCount,
         /// Bytes that may still be taken.
         free: ByteCount,
+    },
+    /// The account's share of what the node holds without a deal is used up.
+    #[error(
+        "account {account} has {have} bytes here that no deal covers, and {need} more are over its {max}; commit what was begun, or wait until it is thrown away"
+    )]
+    Quota {
+        /// The account.
+        account: AccountId,
+        /// Bytes that count against it.
+        have: ByteCount,
+        /// Bytes asked for.
+        need: ByteCount,
+        /// Bytes that it may have.
+        max: ByteCount,
     },
     /// Another number of bytes than the slot has.
     #[error("{have} bytes were sent, the slot has {announced}; send it again")]

@@ -75,6 +75,16 @@ pub const MANIFEST_SEALED_BYTES_MAX: usize = 8 << 10;
 pub const FILE_NAME_BYTES_MAX: usize = 1_024;
 /// One block of a slot as it is read and proven on the network, bytes. A power of two times 1 KiB.
 pub const SLOT_BLOCK_BYTES: usize = 1 << 18;
+/// Bytes of uploads and slots of one account that a storage node holds and no deal covers yet.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 1 << 40;
+/// And at most one part in so many of what the node has free for the account.
+pub const UNCOMMITTED_SHARE: u64 = 2;
+/// What an upload or a slot that no deal covers costs beside its bytes, so that empty ones are bounded too.
+pub const UNCOMMITTED_OVERHEAD_BYTES: u64 = 4 << 10;
+/// Blocks for which an upload ticket is signed.
+pub const TICKET_BLOCKS: u64 = 2_000;
+/// Blocks for which a storage node lets a ticket hold: whoever is behind the network sees tickets of those who are not.
+pub const TICKET_BLOCKS_MAX: u64 = 20_000;
 
 /// Addresses of one node in its registration.
 pub const NODE_ADDRESSES_MAX: usize = 8;
@@ -184,4 +194,5 @@ const _: () = assert!(
     "honest peers are never told to come later"
 );
 const _: () = assert!(TX_BYTES_MAX < REQUEST_BYTES_MAX, "a transaction fits one request");
+const _: () = assert!(TICKET_BLOCKS <= TICKET_BLOCKS_MAX, "a ticket holds as long as it is signed for");
 const _: () = assert!(CONNECTIONS_INBOUND_MAX < CONNECTIONS_MAX, "some connections are kept for own dials");

@@ -4,3 +4,4 @@ mod bad_input;
 mod cluster;
 mod nodes;
 mod processes;
+mod uploads;
