@@ -52,7 +52,8 @@ fn whoever_submits_learns_why_not() {
     assert_eq!(pool.insert(tx(1, 6), Some(5)), Ok(vec![]));
     let one = cost(&tx(1, 5));
     assert_eq!(pool.insert(tx(1, 8), Some(5)), Err(Refusal::SenderFull { have: 3 * one, max: 3 * one }));
-    assert_eq!((pool.len(), pool.bytes()), (3, 3 * one));
+    assert_eq!((pool.admits(&tx(2, 0), Some(0)), pool.admits(&tx(2, 0), None).is_err()), (Ok(0), true));
+    assert_eq!((pool.len(), pool.bytes()), (3, 3 * one), "to ask changes nothing");
 }
 
 #[test]

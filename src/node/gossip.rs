@@ -63,21 +63,28 @@ async fn judge_txs(handle: &Handle, payload: &[u8]) -> Verdict {
     let known = move |id: &TxId| known.mempool().get(id).cloned();
     let verified = tokio::task::spawn_blocking(move || VerifiedTx::verify_all(&chain, txs, known)).await;
     let Ok(Ok(txs)) = verified else { return Verdict::Reject };
-    if !handle.config().node.roles.has(Role::Validator) {
-        return Verdict::Accept;
-    }
-    let mut taken = false;
+    // Who does not propose keeps nothing of others, but can tell as well what is of use.
+    let proposes = handle.config().node.roles.has(Role::Validator);
+    let (mut bytes, mut useful) = (0, 0);
     for tx in txs {
-        match handle.take_in(tx) {
-            Ok(()) => taken = true,
-            Err(NodeError::Store(_)) => return Verdict::Ignore,
+        let len = tx.encoded().len();
+        bytes += len;
+        match if proposes { handle.take_in(tx) } else { handle.admits(&tx) } {
+            Ok(()) => useful += len,
+            Err(NodeError::Store(_)) => break,
             Err(_) => {}
         }
     }
-    if taken {
+    if proposes && useful > 0 {
         handle.poke();
     }
-    Verdict::Accept
+    verdict(useful, bytes)
+}
+
+/// Whether a list of transactions is forwarded: when half of its bytes at the least are admitted. A list is one message, and
+/// the others in it may have become final on the way; with more of them, forwarding would serve whoever sends trash.
+fn verdict(useful: usize, bytes: usize) -> Verdict {
+    if useful > 0 && useful >= bytes.div_ceil(2) { Verdict::Accept } else { Verdict::Ignore }
 }
 
 fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
@@ -227,6 +234,20 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
             if let Ok(Some(block)) = handle.reader().snapshot().and_then(|snapshot| snapshot.block_by_hash(&hash)) {
                 request.answer(wire::encode(&block).into()).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_forwarded_for_what_is_admitted_of_it() {
+        let cases = [(0, 0, false), (0, 200, false), (99, 200, false), (100, 200, true), (200, 200, true)];
+        for (useful, bytes, forwarded) in cases {
+            let expected = if forwarded { Verdict::Accept } else { Verdict::Ignore };
+            assert_eq!(verdict(useful, bytes), expected, "{useful} of {bytes}");
         }
     }
 }
