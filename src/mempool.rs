@@ -342,10 +342,10 @@ impl Mempool {
     pub fn has_next(&self) -> bool {
         !self.ready.is_empty()
     }
-    /// Up to `count` of those that have waited for a final block at least, the oldest first, beginning at a place in
-    /// their order that wraps around.
-    pub fn overdue(&self, from: usize, count: usize) -> Vec<VerifiedTx> {
-        let old: Vec<_> = self.by_age.iter().take_while(|(since, _)| *since < self.height).collect();
+    /// Up to `count` of those that have waited for a final block at least, or of all when none becomes final (`stalled`):
+    /// the oldest first, beginning at a place in their order that wraps around.
+    pub fn overdue(&self, from: usize, count: usize, stalled: bool) -> Vec<VerifiedTx> {
+        let old: Vec<_> = self.by_age.iter().take_while(|(since, _)| stalled || *since < self.height).collect();
         let ids = old.iter().cycle().skip(from.checked_rem(old.len()).unwrap_or(0)).take(count.min(old.len()));
         ids.filter_map(|(_, id)| self.get(id).cloned()).collect()
     }

@@ -13,7 +13,7 @@ use crate::wire::{self, Envelope, Presence, Topic, Tx, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
-/// How often transactions that are not final yet are given to a validator again.
+/// How often transactions that are not final yet are told again.
 const REPEAT: Duration = Duration::from_secs(2);
 /// How many of them at once.
 const REPEAT_TXS: usize = 64;
@@ -112,34 +112,44 @@ pub async fn send_txs(handle: Handle, mut outbox: mpsc::Receiver<VerifiedTx>) {
             return;
         }
         not_before = tokio::time::Instant::now() + GATHER;
-        let mut from = 0;
-        while from < batch.len() {
-            let (mut bytes, mut to) = (ENVELOPE_ROOM, from);
-            while to < batch.len() && (to == from || bytes + batch[to].encoded().len() <= limits::GOSSIP_BYTES_MAX) {
-                bytes += batch[to].encoded().len();
-                to += 1;
-            }
-            let txs: Vec<Tx> = batch[from..to].iter().map(|tx| tx.tx().clone()).collect();
-            handle.gossip_txs(&txs);
-            from = to;
-        }
+        tell(&handle, &batch);
         batch.clear();
     }
 }
 
-/// Gives transactions that wait here for long to a validator, one validator after the other: gossip forgets, a validator
-/// forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting.
-pub async fn repeat_txs(handle: Handle) {
-    // A validator proposes what it has.
-    if handle.config().node.roles.has(Role::Validator) {
-        return;
+/// Gossips transactions, in as few messages as they fit.
+fn tell(handle: &Handle, txs: &[VerifiedTx]) {
+    let mut rest = txs;
+    while !rest.is_empty() {
+        let (mut bytes, mut count) = (ENVELOPE_ROOM, 0);
+        while count < rest.len() && (count == 0 || bytes + rest[count].encoded().len() <= limits::GOSSIP_BYTES_MAX) {
+            bytes += rest[count].encoded().len();
+            count += 1;
+        }
+        let (message, behind) = rest.split_at(count);
+        handle.gossip_txs(&message.iter().map(|tx| tx.tx().clone()).collect::<Vec<_>>());
+        rest = behind;
     }
+}
+
+/// Tells again of transactions that wait here for long, to everyone and to one validator after the other: gossip forgets, a
+/// validator forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting. A validator
+/// that is cut off from the others does not get its own into a block, so it tells as well.
+pub async fn repeat_txs(handle: Handle) {
+    let proposes = handle.config().node.roles.has(Role::Validator);
+    let mut last = None;
     for round in 0.. {
         tokio::select! {
             () = tokio::time::sleep(REPEAT) => {}
             () = handle.stop_token().cancelled() => return,
         }
-        let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS);
+        let tip = handle.reader().tip().map(|tip| tip.height);
+        let stalled = std::mem::replace(&mut last, tip) == tip;
+        let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS, stalled);
+        tell(&handle, &overdue);
+        if proposes {
+            continue;
+        }
         let connected = connected_validators(&handle);
         let Some(validator) = round.checked_rem(connected.len()).and_then(|turn| connected.get(turn)) else { continue };
         for tx in overdue {
