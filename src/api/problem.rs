@@ -44,6 +44,10 @@ impl Problem {
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 4, "not_found", "not found", detail)
     }
+    /// 410: it was here once.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, 4, "gone", "no longer here", detail)
+    }
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 6, "unavailable", "not possible just now", detail)
