@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::api::views::{PROBLEM_PREFIX, ProblemView};
 use crate::config::ConfigError;
+use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KeystoreError;
 use crate::net::NetError;
 use crate::node::NodeFailure;
@@ -151,8 +152,10 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<CliError> {
         return Some(CliError::new(Exit::Usage, "").hint(hint));
     }
     if let Some(error) = cause.downcast_ref::<KeystoreError>() {
-        let code = if *error == KeystoreError::Password { Exit::Denied } else { Exit::Other };
-        return Some(CliError::new(code, ""));
+        return Some(keystore(error));
+    }
+    if let Some(error) = cause.downcast_ref::<KeystoreFileError>() {
+        return Some(keystore_file(error));
     }
     match cause.downcast_ref::<NodeFailure>() {
         Some(NodeFailure::Store(error)) => Some(store(error)),
@@ -175,7 +178,29 @@ fn home(error: &HomeError) -> CliError {
         HomeError::Locked { .. } => CliError::new(Exit::Locked, "").hint("stop that node first, or use another --home"),
         HomeError::Exposed { .. } => CliError::new(Exit::Denied, ""),
         HomeError::Store(error) => store(error),
-        HomeError::Io { .. } | HomeError::Keystore(_) | HomeError::Random(_) => CliError::new(Exit::Other, ""),
+        HomeError::Keystore(error) => keystore_file(error),
+        HomeError::Io { .. } | HomeError::Random(_) => CliError::new(Exit::Other, ""),
+    }
+}
+
+fn keystore(error: &KeystoreError) -> CliError {
+    match error {
+        KeystoreError::Password => {
+            let hint = "try again; if the password is right, restore keystore.json from a backup";
+            CliError::new(Exit::Denied, "").hint(hint)
+        }
+        KeystoreError::Version(_) => CliError::new(Exit::Refused, "").hint("use the newer program"),
+        KeystoreError::Cost(_) | KeystoreError::Account { .. } => {
+            CliError::new(Exit::Verification, "").hint("restore keystore.json from a backup")
+        }
+    }
+}
+
+fn keystore_file(error: &KeystoreFileError) -> CliError {
+    match error {
+        KeystoreFileError::Json(_) | KeystoreFileError::Entry(_) => CliError::new(Exit::Verification, ""),
+        KeystoreFileError::Twice(_) => CliError::new(Exit::Conflict, "").hint("choose another name"),
+        KeystoreFileError::Unknown(_) => CliError::new(Exit::NotFound, "").hint("see `trullo account list`"),
     }
 }
 
@@ -214,6 +239,9 @@ mod tests {
         assert_eq!(code(ConfigError::Missing { key: "node.name" }), (2, "usage".into()));
         assert_eq!(code(StoreError::NewerFormat { found: 2, known: 1 }), (13, "refused".into()));
         assert_eq!(code(NodeFailure::Store(StoreError::Locked { path })), (11, "home_locked".into()));
+        assert_eq!(code(KeystoreFileError::Unknown("me".into())), (4, "not_found".into()));
+        assert_eq!(code(KeystoreFileError::Twice("me".into())), (8, "conflict".into()));
+        assert_eq!(code(HomeError::Keystore(KeystoreFileError::Entry("me".into()))), (7, "verification_failed".into()));
         assert_eq!(code(std::io::Error::other("disk on fire")), (1, "other".into()));
     }
 

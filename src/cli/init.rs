@@ -78,7 +78,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     };
     let text = config_text(args, roles);
     let config = check(context, &text)?;
-    let password = context::password(args.password_file.as_deref(), "password of the new account", true)?;
+    let password = context::new_password(args.password_file.as_deref(), "password of the new account")?;
     let mut identity = Identity::new(&args.name, Roles::of(roles), &password, KdfParams::STANDARD)?;
     identity.operator = config.node.operator;
     identity.capacity = if config.node.roles.has(Role::Storage) { config.storage.capacity } else { ByteCount::ZERO };

@@ -64,9 +64,9 @@ fn unlock(home: &Home, config: &Config, args: &RunArgs) -> Result<Option<Account
     let accounts = home.read_keystore()?;
     let Some((_, keystore)) = accounts.first() else { return Ok(None) };
     let password = match (&args.password_file, &config.password_file) {
-        (Some(path), _) => context::password(Some(path), "", false)?,
+        (Some(path), _) => context::password(Some(path), "")?,
         (None, Some(path)) => home.read_password(path)?,
-        (None, None) if context::can_ask() => context::password(None, "password of the keystore", false)?,
+        (None, None) if context::can_ask() => context::password(None, "password of the keystore")?,
         (None, None) if !config.node.roles.has(Role::User) => return Ok(None),
         (None, None) => {
             let error = CliError::new(Exit::Denied, "a user's node needs the keystore's password");

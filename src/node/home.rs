@@ -207,8 +207,21 @@ impl Home {
         Ok(KeystoreFile::read(&read_text(&path, limits::GENESIS_BYTES_MAX as u64)?)?)
     }
     /// Replaces the accounts, durably and as a whole. Errors: `Io`.
-    pub fn write_keystore(&self, keystore: &KeystoreFile) -> Result<(), HomeError> {
+    fn write_keystore(&self, keystore: &KeystoreFile) -> Result<(), HomeError> {
         write_file(&self.keystore_file(), keystore.write().as_bytes())
+    }
+    /// Changes the accounts, durably and as a whole. Other processes that change them wait: a lost change is a lost account.
+    /// Errors: `Io`, `Keystore`, `Exposed`, those of the change; then nothing is changed.
+    pub fn edit_keystore<T, E: From<HomeError>>(
+        &self,
+        change: impl FnOnce(&mut KeystoreFile) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let dir = File::open(&self.root).map_err(|error| at("opening", &self.root, error))?;
+        flock(&dir, FlockOperation::LockExclusive).map_err(|error| at("locking", &self.root, error.into()))?;
+        let mut keystore = self.read_keystore()?;
+        let done = change(&mut keystore)?;
+        self.write_keystore(&keystore)?;
+        Ok(done)
     }
     /// The bearer token of the API. Errors: `Io`, `Exposed`.
     pub fn read_token(&self) -> Result<Zeroizing<String>, HomeError> {
