@@ -79,7 +79,9 @@ fn unlock(home: &Home, config: &Config, args: &RunArgs) -> Result<Option<Account
 fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log.level)
         .map_err(|error| CliError::new(Exit::Usage, format!("log.level {:?}: {error}", config.log.level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, on a full disk or to a reader that is gone, must not end the thread that wrote to it.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let started = match config.log.json {
         true => builder.json().try_init(),
