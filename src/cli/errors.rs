@@ -1,6 +1,6 @@
 //! Errors: what went wrong, in one line, with what to do, and the exit code that scripts rely on.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::api::views::{PROBLEM_PREFIX, ProblemView};
 use crate::config::ConfigError;
@@ -157,6 +157,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<CliError> {
     if let Some(error) = cause.downcast_ref::<KeystoreFileError>() {
         return Some(keystore_file(error));
     }
+    if cause.downcast_ref::<io::Error>().is_some_and(is_full) {
+        return Some(full());
+    }
     match cause.downcast_ref::<NodeFailure>() {
         Some(NodeFailure::Store(error)) => Some(store(error)),
         Some(NodeFailure::Setting(_) | NodeFailure::Genesis(_)) => Some(CliError::new(Exit::Usage, "")),
@@ -179,6 +182,8 @@ fn home(error: &HomeError) -> CliError {
         HomeError::Exposed { .. } => CliError::new(Exit::Denied, ""),
         HomeError::Store(error) => store(error),
         HomeError::Keystore(error) => keystore_file(error),
+        HomeError::Token { .. } => CliError::new(Exit::Verification, ""),
+        HomeError::Io { source, .. } if is_full(source) => full(),
         HomeError::Io { .. } | HomeError::Random(_) => CliError::new(Exit::Other, ""),
     }
 }
@@ -204,6 +209,14 @@ fn keystore_file(error: &KeystoreFileError) -> CliError {
     }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn full() -> CliError {
+    CliError::new(Exit::Refused, "").hint("free space on that disk and run the same command again")
+}
+
 fn store(error: &StoreError) -> CliError {
     let code = match error {
         StoreError::Locked { .. } => Exit::Locked,
@@ -211,7 +224,7 @@ fn store(error: &StoreError) -> CliError {
         StoreError::Exists { .. } => Exit::Conflict,
         StoreError::NewerFormat { .. } | StoreError::WrongChain { .. } => Exit::Refused,
         StoreError::Corrupted { .. } => Exit::Verification,
-        error if error.is_disk_full() => Exit::Refused,
+        error if error.is_disk_full() => return full(),
         _ => Exit::Other,
     };
     CliError::new(code, "")
@@ -242,7 +255,10 @@ mod tests {
         assert_eq!(code(KeystoreFileError::Unknown("me".into())), (4, "not_found".into()));
         assert_eq!(code(KeystoreFileError::Twice("me".into())), (8, "conflict".into()));
         assert_eq!(code(HomeError::Keystore(KeystoreFileError::Entry("me".into()))), (7, "verification_failed".into()));
-        assert_eq!(code(std::io::Error::other("disk on fire")), (1, "other".into()));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(code(HomeError::Io { doing: "writing", path: "/h".into(), source: full() }), (13, "refused".into()));
+        assert_eq!(code(full()), (13, "refused".into()));
+        assert_eq!(code(io::Error::other("disk on fire")), (1, "other".into()));
     }
 
     #[test]

@@ -95,6 +95,7 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let listen = start.config.api;
+    home.make_token()?;
     let token = home.read_token()?;
     let node = node::start(start).await?;
     let handle = node.handle().clone();
