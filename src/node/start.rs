@@ -220,6 +220,7 @@ fn spawn_services(
             }
         }
     });
+    gossip::recall(handle);
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
