@@ -119,9 +119,18 @@ impl CliError {
     pub fn of(error: &anyhow::Error) -> Self {
         let found = error.chain().find_map(|cause| cause.downcast_ref::<Self>().cloned().or_else(|| known(cause)));
         let mut found = found.unwrap_or_else(|| Self::new(Exit::Other, ""));
-        found.message = format!("{error:#}");
+        found.message = told(error);
         found
     }
+}
+
+/// The causes in one line. Some texts have the text of their cause in them already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |all, text| match all.as_str() {
+        "" => text,
+        _ if all.contains(&text) => all,
+        _ => format!("{all}: {text}"),
+    })
 }
 
 impl fmt::Display for CliError {
@@ -224,7 +233,7 @@ fn store(error: &StoreError) -> CliError {
         StoreError::Exists { .. } => Exit::Conflict,
         StoreError::NewerFormat { .. } | StoreError::WrongChain { .. } => Exit::Refused,
         StoreError::Corrupted { .. } => Exit::Verification,
-        error if error.is_disk_full() => return full(),
+        error if error.is_disk_full() => Exit::Refused,
         _ => Exit::Other,
     };
     CliError::new(code, "")
@@ -267,6 +276,10 @@ mod tests {
         let error = CliError::of(&error.expect_err("an error"));
         assert_eq!((error.code, error.message.as_str()), (Exit::NotFound, "reading x: no file ab"));
         assert_eq!(error.hint.as_deref(), Some("see ls"));
+        let source = std::sync::Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+        let full = StoreError::Io { doing: "writing".into(), source };
+        let error = CliError::of(&anyhow::Error::from(NodeFailure::Store(full)));
+        assert_eq!(error.message, "writing failed: no storage space; free space on the disk and start the node again");
     }
 
     #[test]

@@ -111,8 +111,8 @@ pub struct Home {
 }
 
 impl Home {
-    /// Makes a home in a directory that is not there or empty. Returns when all of it is durable.
-    /// Errors: `Exists`, `Io`, `Store`, `Random`.
+    /// Makes a home in a directory that is not there or empty. Returns when all of it is durable; a directory that
+    /// it made goes again when it fails. Errors: `Exists`, `Io`, `Store`, `Random`.
     pub fn create(root: &Path, new: &NewHome<'_>) -> Result<Self, HomeError> {
         let occupied = match fs::read_dir(root) {
             Ok(mut entries) => entries.next().is_some(),
@@ -122,6 +122,20 @@ impl Home {
         if occupied {
             return Err(HomeError::Exists { path: root.to_owned() });
         }
+        if let Some(parent) = root.parent() {
+            fs::create_dir_all(parent).map_err(|error| at("making", parent, error))?;
+        }
+        // Only one process can be the one that made it.
+        let new_here = fs::create_dir(root).is_ok();
+        let made = Self::fill(root, new);
+        if made.is_err() && new_here {
+            // What is left of a home would be in the way of the next try.
+            let _ = fs::remove_dir_all(root);
+        }
+        made
+    }
+
+    fn fill(root: &Path, new: &NewHome<'_>) -> Result<Self, HomeError> {
         make_dir(root)?;
         let home = Self { root: root.to_owned() };
         make_dir(&home.slots())?;

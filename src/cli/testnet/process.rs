@@ -46,12 +46,14 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    /// Waits until a block is final on every started node. Errors: exit 6, with the log of one that has none.
+    /// Waits until a block is final on every started node. Errors: exit 6, with the log of one that has none; that
+    /// of one that ended.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
         self.wait(within, "has no final block", |status| status.ready && status.height > 0).await
     }
 
-    /// Waits until every started node answers. Errors: exit 6, with the log of one that does not.
+    /// Waits until every started node answers. Errors: exit 6, with the log of one that does not; that
+    /// of one that ended.
     pub async fn wait_answering(&mut self, within: Duration) -> Result<()> {
         self.wait(within, "does not answer", |_| true).await
     }
@@ -73,10 +75,13 @@ impl<'a> Launcher<'a> {
                 }
                 let ended = child.as_mut().map(Child::try_wait).transpose().context("waiting for a process")?.flatten();
                 if let Some(status) = ended {
-                    return Err(failed(node, home, &format!("ended with {status}")));
+                    let code =
+                        status.code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Other, Exit::from_code);
+                    return Err(failed(node, home, code, &format!("ended with {status}")));
                 }
                 if Instant::now() > deadline {
-                    return Err(failed(node, home, &format!("{what} after {} s", within.as_secs())));
+                    let what = format!("{what} after {} s", within.as_secs());
+                    return Err(failed(node, home, Exit::NotReady, &what));
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -85,11 +90,11 @@ impl<'a> Launcher<'a> {
     }
 }
 
-fn failed(node: &NodeState, home: &Home, what: &str) -> anyhow::Error {
+fn failed(node: &NodeState, home: &Home, code: Exit, what: &str) -> anyhow::Error {
     let log = home.log();
     let tail = tail(&log, TAIL_LINES).unwrap_or_default();
     let message = format!("{} {what}; the end of {}:\n{}", node.name, log.display(), tail.trim_end());
-    CliError::new(Exit::NotReady, message).hint("the other nodes run; stop them with `trullo testnet down`").into()
+    CliError::new(code, message).hint("the other nodes run; stop them with `trullo testnet down`").into()
 }
 
 /// Starts the node of a home as a process that outlives this one.
