@@ -104,7 +104,8 @@ impl Node {
         match timeout_at(deadline, threads).await {
             Ok(Ok((chain, exec))) => {
                 chain.map_err(|_| died("chain"))??;
-                exec.map_err(|_| died("execution"))
+                exec.map_err(|_| died("execution"))?;
+                inner.local.failed().borrow().clone().map_or(Ok(()), |error| Err(error.into()))
             }
             Ok(Err(_)) => Err(died("joining")),
             Err(_) => Err(NodeFailure::Thread("the chain thread did not end in time".to_owned())),
@@ -221,6 +222,7 @@ fn spawn_services(
         }
     });
     gossip::recall(handle);
+    handle.spawn(end_with_local(handle.clone()));
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
@@ -229,6 +231,20 @@ fn spawn_services(
     if let Some(slots) = slots {
         handle.spawn(slots::serve::run(handle.clone(), slots.clone(), key, streams));
         handle.spawn(slots::serve::release(handle.clone(), slots));
+    }
+}
+
+/// A node that cannot write its own database must not look alive: the failure is the node's end.
+async fn end_with_local(handle: Handle) {
+    let mut failed = handle.local().failed();
+    tokio::select! {
+        failed = failed.wait_for(Option::is_some) => {
+            if let Some(error) = failed.ok().and_then(|failed| failed.clone()) {
+                tracing::error!(%error, "the node's own database cannot be written; the node stops");
+            }
+            handle.stop_token().cancel();
+        }
+        () = handle.stop_token().cancelled() => {}
     }
 }
 

@@ -43,7 +43,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is not there.
-    #[error("{} does not exist; make a home with `trullo init`", .path.display())]
+    #[error("{} does not exist; restore it from a backup, or make a home with `trullo init`", .path.display())]
     Missing {
         /// The file.
         path: PathBuf,
