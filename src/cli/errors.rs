@@ -4,6 +4,7 @@ use std::{fmt, io};
 
 use crate::api::views::{PROBLEM_PREFIX, ProblemView};
 use crate::config::ConfigError;
+use crate::config::genesis::GenesisFileError;
 use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KeystoreError;
 use crate::net::NetError;
@@ -160,6 +161,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<CliError> {
         let hint = "`trullo config show` lists every key with its value; the file is config.toml in the home";
         return Some(CliError::new(Exit::Usage, "").hint(hint));
     }
+    if cause.is::<GenesisFileError>() {
+        return Some(CliError::new(Exit::Usage, "").hint("get the genesis file from the network's operator again"));
+    }
     if let Some(error) = cause.downcast_ref::<KeystoreError>() {
         return Some(keystore(error));
     }
@@ -192,8 +196,18 @@ fn home(error: &HomeError) -> CliError {
         HomeError::Store(error) => store(error),
         HomeError::Keystore(error) => keystore_file(error),
         HomeError::Token { .. } => CliError::new(Exit::Verification, ""),
-        HomeError::Io { source, .. } if is_full(source) => full(),
-        HomeError::Io { .. } | HomeError::Random(_) => CliError::new(Exit::Other, ""),
+        HomeError::Io { source, .. } => match source.kind() {
+            _ if is_full(source) => full(),
+            io::ErrorKind::NotFound => {
+                CliError::new(Exit::NotFound, "").hint("check the path; a file of the home comes back from a backup")
+            }
+            io::ErrorKind::InvalidData => CliError::new(Exit::Verification, "").hint("restore it from a backup"),
+            io::ErrorKind::PermissionDenied => {
+                CliError::new(Exit::Denied, "").hint("run this as the user whose home it is")
+            }
+            _ => CliError::new(Exit::Other, ""),
+        },
+        HomeError::Random(_) => CliError::new(Exit::Other, ""),
     }
 }
 

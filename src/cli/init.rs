@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let joined = args.genesis.as_ref().map(|path| -> Result<Genesis> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        genesis::read(&text).map_err(|error| CliError::new(Exit::Usage, error.to_string()).into())
+        Ok(genesis::read(&text)?)
     });
     let joined = joined.transpose()?;
     let alone = [Role::Validator, Role::Storage, Role::User];

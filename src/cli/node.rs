@@ -48,8 +48,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     let Verb::Run(args) = verb;
     let home = context.open_home()?;
     let config = context.config(&home)?;
-    let genesis = genesis::read(&home.read_genesis()?);
-    let genesis = genesis.map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let genesis = genesis::read(&home.read_genesis()?)?;
     let _lock = home.lock()?;
     let account = unlock(&home, &config, args)?;
     start_log(&config)?;

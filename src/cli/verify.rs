@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
         None => context.open_home()?.read_genesis()?,
     };
-    let genesis = genesis::read(&genesis).map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let genesis = genesis::read(&genesis)?;
     let wrong = |reason: String| {
         let message = format!("{} is not proven: {reason}", args.bundle.display());
         CliError::new(Exit::Verification, message)
