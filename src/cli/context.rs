@@ -1,5 +1,6 @@
 //! Context: what every command is given, and the helpers that most of them use.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -72,6 +73,17 @@ pub fn block_on<T>(kept: &str, work: impl Future<Output = Result<T>>) -> Result<
     // Work on threads that was interrupted is not waited for.
     runtime.shutdown_background();
     done
+}
+
+/// Why a file cannot be read, with what to do.
+pub fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (Exit::NotFound, "check the path"),
+        io::ErrorKind::PermissionDenied => (Exit::Denied, "run this as a user who may read it"),
+        io::ErrorKind::UnexpectedEof => (Exit::Conflict, "put it again when nothing writes to it"),
+        _ => (Exit::Other, "see whether other programs can read it"),
+    };
+    CliError::new(code, format!("reading {}: {error}", path.display())).hint(hint)
 }
 
 /// What an interrupted query leaves behind.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::context::{self, Context};
@@ -66,7 +66,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(CliError::new(Exit::Conflict, message).hint("choose another --home, or remove it first").into());
     }
     let joined = args.genesis.as_ref().map(|path| -> Result<Genesis> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| context::unreadable(path, &error))?;
         Ok(genesis::read(&text)?)
     });
     let joined = joined.transpose()?;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 use tokio_util::io::ReaderStream;
 
 use super::client::Client;
-use super::context::{Context, block_on};
+use super::context::{Context, block_on, unreadable};
 use super::errors::{CliError, Exit};
 use super::output::{Progress, size};
 use crate::api::views::{FileStatus, PutView, StatusView};
@@ -159,17 +159,6 @@ pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<Pu
         return Err(error.hint(format!("put it again, and remove that one: trullo rm {id}")).into());
     }
     Ok(put)
-}
-
-/// Why a file cannot be read, with what to do.
-fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    let (code, hint) = match error.kind() {
-        io::ErrorKind::NotFound => (Exit::NotFound, "check the path"),
-        io::ErrorKind::PermissionDenied => (Exit::Denied, "run this as a user who may read it"),
-        io::ErrorKind::UnexpectedEof => (Exit::Conflict, "put it again when nothing writes to it"),
-        _ => (Exit::Other, "see whether other programs can read it"),
-    };
-    CliError::new(code, format!("reading {}: {error}", path.display())).hint(hint)
 }
 
 /// A file that has as many bytes as were announced, or breaks off with an error that is kept.

@@ -3,5 +3,7 @@
 mod accounts;
 mod bad_input;
 mod cluster;
+mod command_line;
+mod full_disk;
 mod nodes;
 mod processes;

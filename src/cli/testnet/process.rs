@@ -1,7 +1,7 @@
 //! Process: starting nodes as processes of their own, signals, logs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::state::{NodeState, State};
 use crate::cli::client::Client;
 use crate::cli::errors::{CliError, Exit};
+use crate::cli::output::Output;
 use crate::node::home::Home;
 
 /// Pause between two looks at something that takes its time.
@@ -142,20 +144,25 @@ pub fn wait_ended(home: &Home, within: Duration) -> Result<bool> {
 }
 
 /// Prints the last lines of a log, and what comes after them if `follow`.
-pub fn logs(path: &Path, lines: usize, follow: bool) -> Result<()> {
+pub fn logs(out: Output, path: &Path, lines: usize, follow: bool) -> Result<()> {
     let reading = || format!("reading {}", path.display());
-    let mut out = std::io::stdout();
-    out.write_all(tail(path, lines).with_context(reading)?.as_bytes())?;
+    let print = |line: &str| out.line("item", &json!({ "line": line }), || Some(line.to_owned()));
+    for line in tail(path, lines).with_context(reading)?.lines() {
+        print(line)?;
+    }
     if !follow {
         return Ok(());
     }
     let mut file = File::open(path).with_context(reading)?;
     file.seek(SeekFrom::End(0)).with_context(reading)?;
+    let mut pending = Vec::new();
     loop {
-        let mut more = Vec::new();
-        file.read_to_end(&mut more).with_context(reading)?;
-        out.write_all(&more)?;
-        out.flush()?;
+        file.read_to_end(&mut pending).with_context(reading)?;
+        let whole = pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(&pending[..whole]).lines() {
+            print(line)?;
+        }
+        pending.drain(..whole);
         std::thread::sleep(POLL * 4);
     }
 }
