@@ -5,18 +5,20 @@
 //! the same way up to a size. Commits are two-phase: the new state is flushed before the header names it, so that
 //! nobody who chose bytes of a block can make a torn commit look whole.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
 
 use super::batch::Batch;
 use super::error::{StoreError, from_redb};
+use super::keys::BlockKey;
 use super::reader::{Reader, Tip};
 use super::row::{Open, get, guarded, open_read, open_write, put};
 use super::signer::{KeyOrigin, Quarantine, Signer};
@@ -82,6 +84,8 @@ pub(super) struct Shared {
     pub(super) db: Open,
     pub(super) tip: watch::Sender<Option<Tip>>,
     pub(super) writing: AtomicBool,
+    /// Blocks above the tip that this process has written whole.
+    pub(super) pending: Mutex<BTreeSet<BlockKey>>,
     pub(super) quick_repair: bool,
 }
 
@@ -166,7 +170,7 @@ impl Store {
         })?;
         let (tip, _) = watch::channel(tip);
         let quick_repair = options.quick_repair;
-        let shared = Shared { db, tip, writing: AtomicBool::new(false), quick_repair };
+        let shared = Shared { db, tip, writing: AtomicBool::new(false), pending: Mutex::default(), quick_repair };
         let repaired = repaired.load(Ordering::Relaxed);
         Ok(Self { shared: Arc::new(shared), chain: ChainId::from_bytes(chain), incarnation, repaired })
     }
@@ -275,6 +279,7 @@ fn initialize(db: &Database, identity: &Identity, place: Option<&[u8]>) -> Resul
     }
     write_signer(&txn, &Signer::new(&identity.seed, identity.origin))?;
     open_write(&txn, tables::BLOCKS)?;
+    open_write(&txn, tables::BLOCK_PIECES)?;
     open_write(&txn, tables::HEADERS)?;
     open_write(&txn, tables::BLOCK_HEIGHTS)?;
     open_write(&txn, tables::CERTIFICATES)?;

@@ -7,6 +7,7 @@
 //! Not here: what the bytes mean (`wire`, `ledger`), when they are written (`node`).
 
 pub mod batch;
+mod blocks;
 pub mod db;
 pub mod error;
 mod keys;
