@@ -74,7 +74,9 @@ impl From<NodeError> for Problem {
             }
             NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
                 .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),
-            NodeError::Unavailable(_) | NodeError::Busy(_) | NodeError::Stopping => Self::unavailable(detail),
+            NodeError::Unavailable(_) | NodeError::Busy(_) => Self::unavailable(detail),
+            NodeError::Stopping => Self::unavailable(detail)
+                .hint("the node's log says why; when it runs again, run the same command again"),
             NodeError::Verification(_) => {
                 Self::new(StatusCode::BAD_GATEWAY, 7, "verification", "bytes are not what they must be", detail)
             }

@@ -182,6 +182,24 @@ fn heights_of_validators(handle: &Handle) {
     }
 }
 
+/// Tells the network where the ledger says that nodes are: after a restart none of them has spoken yet, and those that
+/// nobody is connected to could not be asked for their slots.
+pub fn recall(handle: &Handle) {
+    let nodes = match handle.nodes() {
+        Ok(nodes) => nodes,
+        Err(error) => return tracing::warn!(%error, "the addresses on the ledger cannot be read"),
+    };
+    let me = handle.identity().node;
+    let others = nodes.into_iter().filter(|entry| entry.active && entry.announcement.node != me);
+    // Half of the queue: it holds other things too, and what is left out will speak for itself.
+    for entry in others.take(limits::NET_COMMANDS_MAX / 2) {
+        let addresses = entry.announcement.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        if handle.net().learn(entry.announcement.node, addresses).is_err() {
+            return;
+        }
+    }
+}
+
 /// Says every few seconds that this node is there.
 pub async fn announce(handle: Handle) {
     let mut ticks = tokio::time::interval(PRESENCE);

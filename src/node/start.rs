@@ -104,7 +104,8 @@ impl Node {
         match timeout_at(deadline, threads).await {
             Ok(Ok((chain, exec))) => {
                 chain.map_err(|_| died("chain"))??;
-                exec.map_err(|_| died("execution"))
+                exec.map_err(|_| died("execution"))?;
+                inner.local.failed().borrow().clone().map_or(Ok(()), |error| Err(error.into()))
             }
             Ok(Err(_)) => Err(died("joining")),
             Err(_) => Err(NodeFailure::Thread("the chain thread did not end in time".to_owned())),
@@ -200,6 +201,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         tasks: TaskTracker::new(),
     };
     let handle = Handle { inner: Arc::new(inner) };
+    gossip::recall(&handle);
+    handle.spawn(end_with_local(handle.clone()));
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
@@ -210,6 +213,20 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         handle.spawn(slots::serve::release(handle.clone(), slots.clone()));
     }
     Ok(Node { handle, chain, exec })
+}
+
+/// A node that cannot write its own database must not look alive: the failure is the node's end.
+async fn end_with_local(handle: Handle) {
+    let mut failed = handle.local().failed();
+    tokio::select! {
+        failed = failed.wait_for(Option::is_some) => {
+            if let Some(error) = failed.ok().and_then(|failed| failed.clone()) {
+                tracing::error!(%error, "the node's own database cannot be written; the node stops");
+            }
+            handle.stop_token().cancel();
+        }
+        () = handle.stop_token().cancelled() => {}
+    }
 }
 
 /// Writes the genesis block and state, the first time.

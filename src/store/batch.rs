@@ -64,7 +64,7 @@ impl Batch {
         }
         let tip = shared.tip.borrow().clone();
         let mut batch = Self { shared, txn: None, tip, blocks: Vec::new(), failed: false };
-        batch.txn = Some(guarded(WHAT, || begin_durable(&batch.shared.db, batch.shared.quick_repair))?);
+        batch.txn = Some(guarded(WHAT, || begin_durable(WHAT, &batch.shared.db, batch.shared.quick_repair))?);
         Ok(batch)
     }
 
