@@ -39,6 +39,15 @@ fn every_scenario_comes_out_as_it_must() {
 }
 
 #[test]
+fn some_runs_have_validators_of_unequal_weight() {
+    let weighted = |seed| {
+        let outcome = run(&Options::new(seed)).expect("a run that exists");
+        outcome.schedule.lines().any(|line| line.contains("of weight ") && !line.contains("of weight 1,"))
+    };
+    assert!((0..20).any(weighted) && !(0..20).all(weighted));
+}
+
+#[test]
 fn one_validator_too_many_with_a_twin_or_a_script_makes_a_fork_that_is_reported() {
     for scenario in [Scenario::ForkingTwins, Scenario::ForkingLeaders] {
         for validators in [4, 7] {

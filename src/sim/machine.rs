@@ -160,7 +160,8 @@ impl Running {
     }
 }
 
-fn first_epoch(set: &Arc<ValidatorSet>) -> EpochContext {
+/// The first epoch.
+pub fn first_epoch(set: &Arc<ValidatorSet>) -> EpochContext {
     EpochContext { epoch: Epoch::ZERO, set: set.clone(), skip: Vec::new(), opening: Certificate::genesis(GENESIS) }
 }
 

@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::consensus::leader::Leaders;
 use crate::consensus::planted::Planted;
 use crate::consensus::{Event, Timer};
-use crate::types::{BlockHash, Epoch, NodeId, Round};
+use crate::types::{BlockHash, Epoch, NodeId, Round, View};
 use crate::wire::{Certificate, Message, ProposedBlock};
 
 use super::Outcome;
 use super::checker::Checker;
 use super::dice::Dice;
-use super::machine::{Machine, Wanted};
+use super::machine::{Machine, Wanted, first_epoch};
 use super::network::Network;
 use super::options::Options;
 use super::plan::{Fault, Plan, Role, Weather};
@@ -87,6 +88,8 @@ pub struct World {
     /// What has to be reached, once the faults have ended.
     goal: Option<u64>,
     views_to_goal: Option<u64>,
+    /// Most views in a row that faulty leaders have.
+    views_in_a_row: u64,
     events: u64,
 }
 
@@ -94,7 +97,7 @@ impl World {
     /// The world of these options, before anything happens.
     pub fn new(options: &Options) -> Self {
         let plan = Plan::draw(options);
-        let ring = Ring::new(plan.validators, plan.real);
+        let ring = Ring::new(&plan.weights, plan.real);
         let honest: Vec<_> = plan.places.iter().map(|place| is_honest(&place.role)).collect();
         let nodes: Vec<NodeId> = (0..plan.validators).map(|index| ring.node(index)).collect();
         let innocent = honest[..nodes.len()].to_vec();
@@ -132,6 +135,7 @@ impl World {
             sides: plan.sides(),
             goal: None,
             views_to_goal: None,
+            views_in_a_row: views_in_a_row(&plan, &ring),
             events: 0,
             ring,
             plan,
@@ -221,8 +225,7 @@ impl World {
     /// more whose timers began apart; an epoch that ends asks for a tail; then the same once more, because the certificates
     /// of those who were ahead are still on their way.
     fn views_allowed(&self) -> u64 {
-        let faulty = u64::from(self.plan.validators - 1) / 3;
-        HEIGHTS_AFTER * (1 + faulty) + 3 * (1 + faulty)
+        (HEIGHTS_AFTER + 3) * (1 + self.views_in_a_row)
     }
 
     fn laggard(&self, goal: u64) -> Option<usize> {
@@ -388,6 +391,23 @@ impl World {
 
 fn is_honest(role: &Role) -> bool {
     matches!(role, Role::Honest | Role::Dead | Role::Doomed)
+}
+
+/// Of any n views in a row at most f have a faulty leader, if all weights are equal. Else it is counted; that others may be
+/// skipped for a time adds one.
+fn views_in_a_row(plan: &Plan, ring: &Ring) -> u64 {
+    let equal = u64::from(plan.validators - 1) / 3;
+    if plan.is_even() {
+        return equal;
+    }
+    let (faulty, leaders) = (plan.faulty(), Leaders::new(&first_epoch(ring.set())));
+    let (mut row, mut most) = (0, 0);
+    for view in 1..=2 * ring.set().total_power() {
+        let is_faulty = faulty.contains(&leaders.index(Round::new(Epoch::ZERO, View::new(view))));
+        row = if is_faulty { row + 1 } else { 0 };
+        most = row.max(most);
+    }
+    equal.max(most) + 1
 }
 
 #[cfg(feature = "planted-bugs")]
