@@ -177,7 +177,7 @@ impl Mix {
         let none = Self::default();
         let mut mix = match scenario {
             Scenario::Calm => return none,
-            Scenario::Mixed => Self::swarm(spare, dice),
+            Scenario::Mixed | Scenario::Ledger => Self::swarm(spare, dice),
             Scenario::Loss => Self { loss: true, delay: true, ..none },
             Scenario::Partitions => Self { partitions: 4, clogs: dice.percent(40), loss: dice.percent(30), ..none },
             Scenario::Crashes => {

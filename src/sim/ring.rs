@@ -23,6 +23,11 @@ static KEYS: LazyLock<Vec<(NodeId, SecretKey)>> = LazyLock::new(|| {
     (1..=VALIDATORS_MAX as u8).map(key).map(|key| (key.public().node_id(), key)).collect()
 });
 
+/// The nodes of all validators that any run may have.
+pub fn nodes() -> impl Iterator<Item = NodeId> {
+    KEYS.iter().map(|(node, _)| *node)
+}
+
 /// The keys of one run.
 pub struct Ring {
     keys: Vec<(NodeId, SecretKey)>,

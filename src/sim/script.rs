@@ -291,15 +291,18 @@ impl Script {
     /// Another block of the same view, correct but for being a second one, or on an older certificate.
     fn another(&self, block: &ProposedBlock, justify: &Certificate, stage: &mut Stage) -> Option<ProposedBlock> {
         let header = block.header();
+        let nonce = u64::from(stage.dice.any());
         let ask = Ask {
             chain: header.chain,
             round: header.round,
             height: justify.height.next()?,
             parent: justify.block,
             proposer: header.proposer,
-            time: header.time,
+            // An application that makes the same block of the same state differs in the time at least.
+            time: header.time.saturating_add(Millis::new(1 + nonce % 8)),
             validator_set: header.validator_set,
-            nonce: u64::from(stage.dice.any()),
+            nonce,
+            even_empty: true,
         };
         Some(ProposedBlock { block: stage.app.build(&ask)?, justify: justify.clone() })
     }

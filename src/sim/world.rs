@@ -9,19 +9,26 @@ use std::sync::Arc;
 use crate::consensus::leader::Leaders;
 use crate::consensus::planted::Planted;
 use crate::consensus::{Event, Timer};
+use crate::ledger::MemoryState;
 use crate::types::{BlockHash, Epoch, NodeId, Round, View};
-use crate::wire::{Certificate, Message, ProposedBlock};
+use crate::wire::{Certificate, Message, ProposedBlock, VerifiedTx};
 
 use super::Outcome;
+use super::app::{App, LightApp};
+use super::books::Books;
 use super::checker::Checker;
 use super::dice::Dice;
+use super::disk::Disk;
+use super::fault;
+use super::ledger::{Common, LedgerApp};
 use super::machine::{Machine, Wanted, first_epoch};
 use super::network::Network;
 use super::options::Options;
 use super::plan::{Fault, Plan, Role, Weather};
-use super::ring::Ring;
+use super::ring::{GENESIS, Ring};
 use super::script::Script;
 use super::trace::Trace;
+use super::traffic::Traffic;
 use super::verdict::{Failure, Verdict};
 
 /// Heights that must be final after the faults have ended.
@@ -43,6 +50,8 @@ pub enum Parcel {
     Request(u64),
     /// The answer.
     Answer(Arc<Segment>),
+    /// A transaction, as gossip passes it on.
+    Tx(VerifiedTx),
 }
 
 /// What happens at a time.
@@ -67,6 +76,8 @@ pub enum Happening {
     Heal,
     /// A script's message leaves.
     Scripted(usize, Vec<usize>, Arc<Message>),
+    /// A user hands in a transaction: machine.
+    Submission(usize, VerifiedTx),
 }
 
 /// The world of one run.
@@ -98,12 +109,26 @@ impl World {
     pub fn new(options: &Options) -> Self {
         let plan = Plan::draw(options);
         let ring = Ring::new(&plan.weights, plan.real);
+        let traffic = options.scenario.has_ledger().then(|| Traffic::draw(options.seed, &plan, ring.set()));
+        let common = traffic.as_ref().map(|traffic| Common {
+            genesis: traffic.genesis.clone(),
+            set: ring.set().clone(),
+            capacity: traffic.capacity,
+            planted: ledger_fault(options),
+        });
+        let app = |node| -> Box<dyn App> {
+            match &common {
+                Some(common) => Box::new(LedgerApp::new(node, common.clone())),
+                None => Box::new(LightApp::new(GENESIS)),
+            }
+        };
+        let state = || common.as_ref().map(|common| MemoryState::clone(&common.genesis));
         let honest: Vec<_> = plan.places.iter().map(|place| is_honest(&place.role)).collect();
         let nodes: Vec<NodeId> = (0..plan.validators).map(|index| ring.node(index)).collect();
         let innocent = honest[..nodes.len()].to_vec();
         let machine = |place: &super::plan::Place| Machine {
             node: ring.node(place.validator),
-            disk: Default::default(),
+            disk: Disk { state: state(), ..Disk::default() },
             copy: None,
             silent_until: None,
             running: None,
@@ -112,7 +137,7 @@ impl World {
             doom: None,
             last_words: None,
             waiting: false,
-            app: (options.app)(),
+            app: app(ring.node(place.validator)),
             script: match &place.role {
                 Role::Scripted(habits) => Some(Script::new(habits.clone(), place.validator)),
                 _ => None,
@@ -129,7 +154,7 @@ impl World {
             dice: Dice::new(options.seed, 2),
             machines,
             network: Network::new(plan.places.len(), plan.weather),
-            checker: Checker::new(honest, nodes, innocent, plan.epoch_blocks),
+            checker: Checker::new(honest, nodes, innocent, plan.epoch_blocks, traffic.as_ref().map(Books::new)),
             trace: Trace::new(options.trace),
             plots: BTreeMap::new(),
             sides: plan.sides(),
@@ -140,11 +165,15 @@ impl World {
             ring,
             plan,
         };
-        world.begin();
+        world.begin(traffic);
         world
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, traffic: Option<Traffic>) {
+        for (when, at, number) in traffic.iter().flat_map(|traffic| &traffic.submissions) {
+            let tx = traffic.as_ref().map(|traffic| traffic.txs[*number].clone());
+            tx.into_iter().for_each(|tx| self.after(*when, Happening::Submission(*at, tx)));
+        }
         for at in 0..self.machines.len() {
             if self.machines[at].place.role != Role::Dead {
                 let after = self.dice.between(0, 20);
@@ -182,12 +211,14 @@ impl World {
     /// What came of it.
     pub fn outcome(self, options: &Options, verdict: Verdict) -> Outcome {
         let (trace_hash, trace) = self.trace.finish();
+        let transactions = self.checker.books.as_ref().map_or(String::new(), |books| format!("{books}\n"));
         Outcome {
             is_expected: if options.scenario.must_fork() { verdict.is_fork() } else { verdict.is_clean() },
-            schedule: format!("{}{verdict}\n", self.plan.describe()),
+            schedule: format!("{}{transactions}{verdict}\n", self.plan.describe()),
             heights: self.checker.height(),
             views: self.views_to_goal.unwrap_or_else(|| self.checker.views()),
             evidence: self.checker.evidence,
+            transactions: self.checker.books.as_ref().map_or(0, |books| books.transactions),
             events: self.events,
             millis: self.now,
             trace_hash,
@@ -217,7 +248,21 @@ impl World {
         if self.now > self.plan.heal_at + PATIENCE {
             return Some(self.stalled());
         }
-        self.laggard(goal).is_none().then_some(Verdict::Clean)
+        self.laggard(goal).is_none().then(|| self.at_the_end())
+    }
+
+    /// All is well but for what is looked at once: the whole state that each machine works with.
+    fn at_the_end(&mut self) -> Verdict {
+        for at in 0..self.machines.len() {
+            let Machine { running, app, .. } = &mut self.machines[at];
+            if let (Some(running), Some(ledger)) = (running, app.ledger()) {
+                self.checker.ledger_at(at, running.chain.height(), ledger.state(), true);
+            }
+        }
+        match self.checker.failure() {
+            Some(failure) => Verdict::Failed { failure: failure.clone(), at: self.now },
+            None => Verdict::Clean,
+        }
     }
 
     /// Views for three more heights. Each height takes one view of a leader that works; of any n views in a row at most f
@@ -266,6 +311,7 @@ impl World {
             Happening::Fault(at) if self.goal.is_none() => self.fault(at),
             Happening::Heal => self.heal(),
             Happening::Scripted(at, to, message) => self.scripted(at, &to, message),
+            Happening::Submission(at, tx) => self.submit(at, tx),
             _ => {}
         }
     }
@@ -301,7 +347,11 @@ impl World {
         let config = self.machines[at].config(&self.plan, self.planted.clone());
         let (set, real) = (self.ring.set().clone(), self.ring.is_real());
         self.machines[at].start(config, &set, real);
-        self.checker.restarted(at, self.machines[at].disk.record.as_ref());
+        let disk = &self.machines[at].disk;
+        self.checker.restarted(at, disk.record.as_ref());
+        if let Some(state) = &disk.state {
+            self.checker.ledger_at(at, disk.chain.height(), state, true);
+        }
         self.trace.note(self.now, at, "start", Round::default(), None);
         self.feed(at, Event::Start);
         let waiting = self.machines[at].waiting;
@@ -350,7 +400,11 @@ impl World {
         }
     }
 
+    /// With the ledger it is the mempool that says whether transactions wait.
     fn set_waiting(&mut self, at: usize, waiting: bool) {
+        if self.machines[at].app.ledger().is_some() {
+            return;
+        }
         self.machines[at].waiting = waiting;
         self.feed(at, Event::Waiting(waiting));
         self.try_build(at, false);
@@ -408,6 +462,16 @@ fn views_in_a_row(plan: &Plan, ring: &Ring) -> u64 {
         most = row.max(most);
     }
     equal.max(most) + 1
+}
+
+#[cfg(feature = "planted-bugs")]
+fn ledger_fault(options: &Options) -> fault::Planted {
+    fault::Planted::this(options.ledger_fault)
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn ledger_fault(_: &Options) -> fault::Planted {
+    fault::Planted::default()
 }
 
 #[cfg(feature = "planted-bugs")]
