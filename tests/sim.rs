@@ -67,6 +67,12 @@ fn some_runs_have_validators_of_unequal_weight() {
     assert!((0..20).any(weighted) && !(0..20).all(weighted));
 }
 
+/// With one of four dead all others must cast the commit vote; one of them holds transactions that the leaders do not have.
+#[test]
+fn whoever_is_always_the_first_to_give_up_learns_to_wait() {
+    check(&Options::new(0).dead(Some(1)), 30_010..30_011);
+}
+
 #[test]
 fn one_validator_too_many_with_a_twin_or_a_script_makes_a_fork_that_is_reported() {
     for scenario in [Scenario::ForkingTwins, Scenario::ForkingLeaders] {
