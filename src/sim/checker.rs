@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::consensus::evidence::Evidence;
 use crate::consensus::{EpochContext, SafetyRecord};
 use crate::ledger::{Key, MemoryState, Record};
@@ -53,6 +55,13 @@ struct Machine {
     accused: BTreeSet<(Said, Round, u16)>,
 }
 
+/// A final block, and the machine that called it final first.
+struct Final {
+    hash: BlockHash,
+    payload: Bytes,
+    by: usize,
+}
+
 /// The checker of one run.
 pub struct Checker {
     honest: Vec<bool>,
@@ -63,7 +72,7 @@ pub struct Checker {
     /// Whether what was proposed in a view was justified.
     offers: BTreeMap<(Round, BlockHash), bool>,
     proposed: BTreeSet<BlockHash>,
-    chain: Vec<(BlockHash, usize)>,
+    chain: Vec<Final>,
     failure: Option<Failure>,
     /// The highest view that an honest machine spoke of, and those it spoke of since the faults ended.
     top: Round,
@@ -334,15 +343,20 @@ impl Checker {
             }
             match self.chain.get(height as usize - 1) {
                 None => {
-                    self.chain.push((hash, at));
+                    self.chain.push(Final { hash, payload: block.block.payload.clone(), by: at });
                     let entered = self.books.as_mut().map_or(Ok(()), |books| books.enter(&block.block));
                     if let Err(failure) = entered {
                         return self.complain(failure);
                     }
                 }
-                Some((other, by)) if *other != hash => {
+                Some(Final { hash: other, by, .. }) if *other != hash => {
                     let (blocks, by) = ([*other, hash], [*by, at]);
                     return self.complain(Failure::Fork { height, blocks, by });
+                }
+                // The hash names the header alone.
+                Some(Final { payload, by, .. }) if *payload != block.block.payload => {
+                    let problem = format!("machines {by} and {at} have different ones");
+                    return self.complain(Failure::Payload { height, problem });
                 }
                 Some(_) => {}
             }
