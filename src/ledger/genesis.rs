@@ -317,7 +317,7 @@ impl Genesis {
 }
 
 /// The tree before genesis.
-struct EmptyTree;
+pub(super) struct EmptyTree;
 
 impl TreeReader for EmptyTree {
     type Error = std::convert::Infallible;

@@ -24,11 +24,9 @@ pub mod beacon;
 pub mod block;
 mod deal;
 pub mod effects;
-#[cfg(test)]
 mod fork;
 pub mod genesis;
 pub mod key;
-#[cfg(test)]
 mod memory;
 mod node;
 pub mod record;
@@ -40,12 +38,10 @@ pub mod tree;
 pub use apply::{admit, apply, needs};
 pub use block::{BlockContext, BlockEffects, ExecuteError, Executor, Fault, Reads, execute_block};
 pub use effects::{Effects, Event, Outcome, Receipt};
-#[cfg(test)]
-use fork::{Executed, Fork};
+pub use fork::{Executed, Fork};
 pub use genesis::{Genesis, GenesisError};
 pub use key::Key;
-#[cfg(test)]
-use memory::MemoryState;
+pub use memory::{MemoryState, Unsound};
 pub use record::Record;
 pub use reject::{NotNext, Reject};
 pub use state::State;

@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::record::{DealStatus, NodeEntry};
 use super::testing::*;
 use super::*;
 use crate::crypto::SecretKey;
@@ -93,57 +92,6 @@ fn txs(chain: &Chain, acts: &[(u8, Act)]) -> Vec<VerifiedTx> {
     acts.iter().map(sign).collect()
 }
 
-/// What must hold in every state.
-fn check(state: &MemoryState) -> Result<(), TestCaseError> {
-    let Some(Record::Params(params)) = state.get(&Key::Params) else {
-        return Err(TestCaseError::fail("no parameters"));
-    };
-    prop_assert_eq!(state.balances(), Some(params.supply), "credits are neither made nor lost");
-    let nodes = || {
-        state.records().filter_map(|(_, record)| match record {
-            Record::Node(entry) => Some(entry.as_ref()),
-            _ => None,
-        })
-    };
-    for NodeEntry { announcement, used, .. } in nodes() {
-        let held: u64 = state
-            .records()
-            .filter_map(|(_, record)| match record {
-                Record::File(deal) if deal.status.is_open() => Some(deal),
-                _ => None,
-            })
-            .filter(|deal| deal.placement.contains(&announcement.node))
-            .map(|deal| deal.slot_len)
-            .sum();
-        prop_assert_eq!(used.get(), held, "bytes used are those of the open deals");
-        prop_assert!(*used <= announcement.capacity, "no node holds more than it offers");
-    }
-    let mut operators = std::collections::BTreeMap::<&str, u64>::new();
-    for entry in nodes().filter(|entry| entry.active && entry.announcement.roles.has(Role::Storage)) {
-        *operators.entry(&entry.announcement.operator).or_default() += 1;
-    }
-    let counted: Vec<_> = state
-        .records()
-        .filter_map(|(key, record)| match (key, record) {
-            (Key::Operator(name), Record::Operator(nodes)) => Some((name.as_str(), *nodes)),
-            _ => None,
-        })
-        .collect();
-    prop_assert_eq!(counted, operators.iter().map(|(name, nodes)| (*name, *nodes)).collect::<Vec<_>>());
-    prop_assert_eq!(state.get(&Key::OperatorCount), Some(&Record::OperatorCount(operators.len() as u64)));
-    for (key, record) in state.records() {
-        prop_assert_eq!(&Record::from_bytes(key, &record.bytes()), &Ok(record.clone()));
-        if let (Key::File(file), Record::File(deal)) = (key, record) {
-            let enough = deal.confirmed.len() >= usize::from(deal.min_confirmations);
-            prop_assert_eq!(enough && deal.status.is_open(), matches!(deal.status, DealStatus::Final { .. }));
-            prop_assert_eq!(state.get(&Key::Manifest(*file)).is_some(), deal.status.is_open());
-            let listed = !matches!(deal.status, DealStatus::Deleted { .. });
-            prop_assert_eq!(state.get(&Key::OwnerFile(deal.owner, *file)).is_some(), listed);
-        }
-    }
-    Ok(())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -153,12 +101,9 @@ proptest! {
         for acts in &history {
             let done = chain.block(&txs(&chain, acts));
             prop_assert_eq!(done.effects.receipts.len(), acts.len());
-            check(&chain.state)?;
+            prop_assert_eq!(chain.state.audit(), Ok(()));
         }
-        let rebuilt = chain.state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-        let empty = tree::Overlay::new(&NoNodes, &[]);
-        let tree = tree::update(&empty, crate::types::Height::GENESIS, &rebuilt).expect("nothing is read");
-        prop_assert_eq!(tree.root(), chain.state.root(), "the root is that of the records alone");
+        prop_assert_eq!(chain.state.audit_tree(), Ok(()));
     }
 
     #[test]
@@ -210,14 +155,5 @@ proptest! {
         _ = crate::wire::decode::<Receipt>(&bytes, 1 << 16);
         _ = crate::wire::decode::<Genesis>(&bytes, 1 << 16);
         _ = crate::wire::block::decode_payload(&bytes);
-    }
-}
-
-struct NoNodes;
-
-impl tree::TreeReader for NoNodes {
-    type Error = std::convert::Infallible;
-    fn node(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Self::Error> {
-        Ok(None)
     }
 }
