@@ -19,7 +19,7 @@ use std::str::FromStr;
 pub use layers::{Layers, Origin};
 pub use raw::RawConfig;
 
-use crate::types::{ByteCount, Millis, Role, Roles, limits};
+use crate::types::{Amount, ByteCount, Millis, Role, Roles, limits};
 
 /// Why a configuration is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +127,8 @@ pub struct Storage {
     pub capacity: ByteCount,
     /// Free bytes on the disk below which nothing is accepted.
     pub reserve: ByteCount,
+    /// Credits that an account must have to upload slots here.
+    pub min_balance: Amount,
     /// How often every slot is read and checked; nothing for never.
     pub scrub_every: Option<Millis>,
     /// Bytes a second that this reads, at least 1.
@@ -283,6 +285,7 @@ impl Check<'_> {
         Ok(Storage {
             capacity: ByteCount::new(self.size("storage.capacity", &raw.capacity)?),
             reserve: ByteCount::new(self.size("storage.reserve", &raw.reserve)?),
+            min_balance: Amount::new(raw.min_balance),
             scrub_every: (scrub_every > 0).then(|| Millis::new(scrub_every.saturating_mul(1_000))),
             scrub_rate: rate("storage.scrub_bytes_per_s", &raw.scrub_bytes_per_s)?,
             repair_rate: rate("storage.repair_bytes_per_s", &raw.repair_bytes_per_s)?,

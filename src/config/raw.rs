@@ -80,6 +80,7 @@ pub struct RawStorage {
     pub relief_bytes_per_s: Size,
     pub relief_percent: u64,
     pub settle_epochs: u64,
+    pub min_balance: u64,
 }
 
 /// `[files]`

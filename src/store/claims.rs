@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::error::{SlotError, StoreError};
 use super::local::Write;
-use super::slots::{Entry, Key, Slots, claim_key, hold, remove_file, root_from};
+use super::room::{Key, hold};
+use super::slots::{Entry, Slots, claim_key, remove_file, root_from};
 use super::tables;
 use crate::types::{FileId, SlotRoot};
 
@@ -81,6 +82,8 @@ impl Slots {
             }
         }
         self.inner.local.write(writes)?;
+        let places: Vec<u8> = places.iter().map(|(place, _)| *place).collect();
+        self.covered(file, &places);
         for (root, entry) in &removed {
             if !entry.damaged {
                 let mut state = self.inner.state();

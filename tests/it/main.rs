@@ -1,7 +1,11 @@
 //! Integration tests: whole nodes with real databases and real connections.
 
+mod accounts;
 mod bad_input;
 mod cluster;
+mod command_line;
+mod full_disk;
 mod keepers;
 mod nodes;
 mod processes;
+mod uploads;

@@ -9,6 +9,7 @@ use tokio::fs;
 use tokio::io::AsyncReadExt;
 
 use super::spool::{Kept, Spool};
+use super::upload::ticket;
 use crate::crypto::{Domain, hash};
 use crate::ledger::record::Deal;
 use crate::ledger::{Key, Record};
@@ -123,7 +124,7 @@ async fn send_if_there(handle: &Handle, kept: &Kept, node: NodeId) -> Result<Opt
 async fn send(handle: &Handle, kept: &Kept, info: &SlotInfo, node: NodeId) -> Result<StorageReceipt, SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, node).await?;
     let upload = hash(Domain::Derive, &wire::encode(&(b"late", kept.file, kept.slot)));
-    let skip = peer.begin(upload, info.len).await?;
+    let skip = peer.begin(ticket(handle, &node, upload, Some(info.len))?).await?;
     let mut file = fs::File::open(&kept.path).await?;
     tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(skip)).await?;
     let mut buffer = vec![0; limits::SLOT_BLOCK_BYTES];

@@ -5,7 +5,7 @@ pub mod get;
 pub(super) mod late;
 pub mod put;
 pub(super) mod spool;
-mod upload;
+pub(super) mod upload;
 
 use std::time::Duration;
 

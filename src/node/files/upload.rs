@@ -1,17 +1,17 @@
 //! One slot on its way to one storage node.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node::Handle;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
-use crate::types::{FileId, NodeId};
-use crate::wire::{SlotInfo, StorageReceipt};
+use crate::node::{Handle, NodeError};
+use crate::types::{FileId, Height, NodeId, limits};
+use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
 /// Shards that wait for the network, per slot.
 const SHARDS_AHEAD: usize = 2;
@@ -39,10 +39,48 @@ pub struct Target {
     pub node: NodeId,
     pub slot: u8,
     pub upload: [u8; 32],
-    pub reserve: u64,
+    /// Bytes of the slot at the most, if known.
+    pub bytes: Option<u64>,
     pub resumed: Arc<AtomicU64>,
-    /// Slots that their nodes do not take.
-    pub failed: Arc<AtomicUsize>,
+    pub failed: Failures,
+}
+
+/// Slots that their nodes do not take, and why.
+#[derive(Clone, Default)]
+pub struct Failures(Arc<Mutex<Vec<Failure>>>);
+
+struct Failure {
+    node: NodeId,
+    reason: String,
+    /// It was the account that the node did not take it of.
+    denied: bool,
+}
+
+impl Failures {
+    fn lock(&self) -> MutexGuard<'_, Vec<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn add(&self, node: NodeId, error: &SlotPeerError) {
+        let denied = matches!(error, SlotPeerError::Denied(_));
+        self.lock().push(Failure { node, reason: error.to_string(), denied });
+    }
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+    /// The node of each, and why.
+    pub fn reasons(&self) -> Vec<(NodeId, String)> {
+        self.lock().iter().map(|failure| (failure.node, failure.reason.clone())).collect()
+    }
+    /// A put that failed for these reasons: `NotAllowed` if a node did not take a slot of this account, else `Unavailable`.
+    pub fn error(&self, what: &str, reasons: &[(NodeId, String)]) -> NodeError {
+        let reasons: Vec<_> = reasons.iter().map(|(node, reason)| format!("{}: {reason}", node.short())).collect();
+        let text = format!("{what}; run the same put again to go on ({})", reasons.join("; "));
+        match self.lock().iter().any(|failure| failure.denied) {
+            true => NodeError::NotAllowed(text),
+            false => NodeError::Unavailable(text),
+        }
+    }
 }
 
 impl SlotUpload {
@@ -56,18 +94,23 @@ impl SlotUpload {
             let result = match open(&handle, &target).await {
                 Ok((peer, skip)) => match send(peer, skip, &mut queue).await {
                     Ok(peer) => conclude(peer, &target, finishing).await,
-                    Err(error) => Err(give_up(&target, error, &mut queue).await),
+                    Err(error) => Err(error),
                 },
-                Err(error) if !may_be_kept(&error, &target) => Err(give_up(&target, error, &mut queue).await),
+                Err(error) if !may_be_kept(&error, &target) => Err(error),
                 // Nothing was handed out yet, so the whole slot can still be kept.
                 Err(error) => match keep(&handle, &target, &mut queue, finishing).await {
                     Ok(()) => Err(SlotPeerError::Kept(error.to_string())),
                     Err(disk) => {
                         tracing::warn!(slot = target.slot, error = %disk, "a slot could not be kept until its node is back");
-                        Err(give_up(&target, error, &mut queue).await)
+                        Err(error)
                     }
                 },
             };
+            if let Err(error) = &result {
+                tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
+                target.failed.add(target.node, error);
+                while queue.recv().await.is_some() {}
+            }
             // Nobody waits any more if the put was given up.
             let _ = done.send(result);
         });
@@ -78,7 +121,7 @@ impl SlotUpload {
 /// Connects and asks how much is there already from an earlier try: that is not sent again.
 async fn open(handle: &Handle, target: &Target) -> Result<(SlotPeer, u64), SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, target.node).await?;
-    let skip = begin(&mut peer, target).await?;
+    let skip = begin(handle, &mut peer, target).await?;
     target.resumed.fetch_add(skip, Ordering::Relaxed);
     Ok((peer, skip))
 }
@@ -93,17 +136,9 @@ async fn send(mut peer: SlotPeer, mut skip: u64, queue: &mut mpsc::Receiver<Byte
     Ok(peer)
 }
 
-/// Swallows what is left of a slot that goes nowhere.
-async fn give_up(target: &Target, error: SlotPeerError, queue: &mut mpsc::Receiver<Bytes>) -> SlotPeerError {
-    tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
-    target.failed.fetch_add(1, Ordering::Relaxed);
-    while queue.recv().await.is_some() {}
-    error
-}
-
 /// Whether it makes sense to try again later. An input of unknown length may be endless.
 fn may_be_kept(error: &SlotPeerError, target: &Target) -> bool {
-    matches!(error, SlotPeerError::Unreachable(_) | SlotPeerError::Busy(_)) && target.reserve > 0
+    matches!(error, SlotPeerError::Unreachable(_) | SlotPeerError::Busy(_)) && target.bytes.is_some()
 }
 
 /// Writes a slot to this node's disk, for a node that is away.
@@ -113,7 +148,7 @@ async fn keep(
     queue: &mut mpsc::Receiver<Bytes>,
     finishing: oneshot::Receiver<Finish>,
 ) -> io::Result<()> {
-    let mut writing = handle.spool().begin(&target.upload, target.reserve).await?;
+    let mut writing = handle.spool().begin(&target.upload, target.bytes.unwrap_or(0)).await?;
     while let Some(shard) = queue.recv().await {
         writing.append(&shard).await?;
     }
@@ -123,15 +158,28 @@ async fn keep(
 }
 
 /// Begins the upload. A node that has not noticed yet that an earlier try broke off gets a moment for it.
-async fn begin(peer: &mut SlotPeer, target: &Target) -> Result<u64, SlotPeerError> {
+async fn begin(handle: &Handle, peer: &mut SlotPeer, target: &Target) -> Result<u64, SlotPeerError> {
     let mut tries = 0;
     loop {
-        match peer.begin(target.upload, target.reserve).await {
+        match peer.begin(ticket(handle, &target.node, target.upload, target.bytes)?).await {
             Err(SlotPeerError::Busy(_)) if tries < BUSY_TRIES => tries += 1,
             done => return done,
         }
         tokio::time::sleep(BUSY_PAUSE).await;
     }
+}
+
+/// This account answers for the slot until its deal is on the ledger. Errors: `Denied` without an account.
+pub fn ticket(
+    handle: &Handle,
+    node: &NodeId,
+    upload: [u8; 32],
+    bytes: Option<u64>,
+) -> Result<UploadTicket, SlotPeerError> {
+    let keys = handle.keys().map_err(|error| SlotPeerError::Denied(error.to_string()))?;
+    let tip = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+    let expires = Height::new(tip.get().saturating_add(limits::TICKET_BLOCKS));
+    Ok(UploadTicket::sign(&handle.identity().chain, node, upload, bytes, expires, keys.signing()))
 }
 
 async fn conclude(

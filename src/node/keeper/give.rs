@@ -10,6 +10,7 @@ use crate::crypto::{Domain, hash};
 use crate::files::proof::Grain;
 use crate::ledger::record::{Deal, DealStatus, NodeEntry, SlotId};
 use crate::ledger::{Key, Record};
+use crate::node::files::upload::ticket;
 use crate::node::handle::NodeError;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
 use crate::store::Claim;
@@ -139,7 +140,7 @@ async fn send(
     let mut slot = blocking(move || slots.get(&root)).await.map_err(Sending::Here)?;
     let mut peer = SlotPeer::connect(&keeper.handle, to).await?;
     let name = hash(Domain::Derive, &wire::encode(&(b"give", id, keeper.me())));
-    let mut skip = peer.begin(name, info.len).await?;
+    let mut skip = peer.begin(ticket(&keeper.handle, &to, name, Some(info.len))?).await?;
     for index in 0..Grain::Block.count(info.len) {
         let bytes;
         (slot, bytes) = blocking(move || slot.block(index).map(|bytes| (slot, bytes))).await.map_err(Sending::Here)?;

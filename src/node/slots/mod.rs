@@ -5,3 +5,4 @@ pub mod damage;
 pub mod protocol;
 pub mod release;
 pub mod serve;
+pub mod ticket;

@@ -11,7 +11,7 @@ use crate::ledger::record::{Deal, SlotId};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{Handle, NodeError, receipts};
 use crate::store::{SlotError, Slots, StoreError};
-use crate::types::{FileId, Height, NodeId};
+use crate::types::{FileId, Height, NodeId, SlotRoot};
 
 /// Uploads that nobody carries on are thrown away after this.
 const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
@@ -43,8 +43,8 @@ pub async fn run(handle: Handle, slots: Slots) {
         }
         let tip = handle.reader().tip().map_or(seen, |tip| tip.height);
         while let Some(height) = seen.next().filter(|next| *next <= tip) {
-            match gone_in(&handle, height) {
-                Ok(gone) => gone.remove(&handle, &slots).await,
+            match changed_in(&handle, height) {
+                Ok(changed) => changed.follow(&handle, &slots).await,
                 Err(error) => tracing::warn!(%error, "the events of a block could not be read"),
             }
             seen = height;
@@ -52,35 +52,42 @@ pub async fn run(handle: Handle, slots: Slots) {
     }
 }
 
-/// What a block took from this node's duties.
+/// What a block changed in this node's duties.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Gone {
+struct Changed {
+    /// Deals that opened, or that this node has a slot of now.
+    opened: Vec<FileId>,
     /// Deals that ended. Those that ended by deadline are in no receipt; the look-through finds them.
-    files: Vec<FileId>,
+    ended: Vec<FileId>,
     /// Slots that another node has now.
-    slots: Vec<SlotId>,
+    gone: Vec<SlotId>,
 }
 
-impl Gone {
+impl Changed {
     fn of(events: impl Iterator<Item = Event>, me: NodeId) -> Self {
-        let mut gone = Self::default();
+        let mut changed = Self::default();
         for event in events {
             match event {
-                Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => gone.files.push(file),
-                Event::SlotTaken { file, slot, from, to } if from == me && to != me => {
-                    gone.slots.push(SlotId { file, slot });
+                Event::FileCommitted(file) => changed.opened.push(file),
+                Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => {
+                    changed.ended.push(file)
                 }
+                Event::SlotTaken { file, to, .. } if to == me => changed.opened.push(file),
+                Event::SlotTaken { file, slot, from, .. } if from == me => changed.gone.push(SlotId { file, slot }),
                 _ => {}
             }
         }
-        gone
+        changed
     }
 
-    async fn remove(self, handle: &Handle, slots: &Slots) {
-        for file in self.files {
+    async fn follow(self, handle: &Handle, slots: &Slots) {
+        for file in self.opened {
+            covered(handle, slots, file).await;
+        }
+        for file in self.ended {
             remove(slots, file, None).await;
         }
-        for SlotId { file, slot } in self.slots {
+        for SlotId { file, slot } in self.gone {
             // It may have come back since.
             match handle.record(&Key::File(file)) {
                 Ok(Some(Record::File(deal))) if has_other_holder(&deal, slot, &handle.identity().node) => {
@@ -93,14 +100,35 @@ impl Gone {
     }
 }
 
-fn gone_in(handle: &Handle, height: Height) -> Result<Gone, NodeError> {
+fn changed_in(handle: &Handle, height: Height) -> Result<Changed, NodeError> {
     let receipts = receipts(&handle.snapshot()?, height)?;
-    Ok(Gone::of(receipts.into_iter().flat_map(|receipt| receipt.events), handle.identity().node))
+    Ok(Changed::of(receipts.into_iter().flat_map(|receipt| receipt.events), handle.identity().node))
 }
 
 /// Whether the slot of an open deal is another node's, by the ledger.
 fn has_other_holder(deal: &Deal, slot: u8, me: &NodeId) -> bool {
     !deal.lost.has(slot) && deal.placement.get(usize::from(slot)) != Some(me)
+}
+
+/// Slots that are this node's by an open deal count against whoever brought them no more.
+pub(super) async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
+    let (deal, manifest) = match handle.file(&file) {
+        Ok((deal, Some(manifest))) if deal.status.is_open() => (deal, manifest),
+        _ => return,
+    };
+    let (held, me) = (slots.clone(), handle.identity().node);
+    let done = blocking(move || {
+        let listed = |(place, root): &(u8, SlotRoot)| {
+            let slot = manifest.slots.get(usize::from(*place));
+            deal.placement.get(usize::from(*place)) == Some(&me) && slot.is_some_and(|slot| slot.root == *root)
+        };
+        let places: Vec<u8> = held.of_file(&file)?.iter().filter(|slot| listed(slot)).map(|slot| slot.0).collect();
+        held.covered(&file, &places);
+        Ok(())
+    });
+    if let Err(error) = done.await {
+        tracing::warn!(%file, %error, "the slots of a deal could not be looked up");
+    }
 }
 
 /// Removes a file's slots, or one of them.
@@ -146,6 +174,8 @@ impl Orphans {
                     Some(Record::File(deal)) if deal.status.is_open() => {
                         if has_other_holder(&deal, slot, &handle.identity().node) {
                             strange.insert(SlotId { file, slot });
+                        } else {
+                            covered(handle, slots, file).await;
                         }
                     }
                     Some(_) => remove(slots, file, None).await,
@@ -200,8 +230,9 @@ mod tests {
             Event::FileEnded(file(2)),
             Event::FileFinal(file(3)),
         ];
-        let gone = Gone::of(events.into_iter(), ME);
-        assert_eq!(gone, Gone { files: vec![file(2)], slots: vec![SlotId { file: file(1), slot: 1 }] });
+        let changed = Changed::of(events.into_iter(), ME);
+        let gone = vec![SlotId { file: file(1), slot: 1 }];
+        assert_eq!(changed, Changed { opened: vec![file(1), file(1)], ended: vec![file(2)], gone });
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
-use super::damage;
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
+use super::ticket::Gate;
+use super::{damage, release};
+use crate::ledger::{Key, Record};
 use crate::net::StreamInbox;
 use crate::node::handle::Handle;
 use crate::store::{Slot, SlotError, SlotRefusal, Slots, Upload};
 use crate::types::{FileId, Height, NodeId, SlotRoot};
-use crate::wire::{SlotInfo, StorageReceipt};
+use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
 /// Frames that wait for the disk, per upload.
 const FRAMES_AHEAD: usize = 4;
@@ -57,9 +59,9 @@ impl Server {
             };
             let Some(ask) = asked else { return stream.shutdown().await };
             match ask {
-                Ask::Upload { upload: id, reserve } => {
+                Ask::Upload(ticket) => {
                     drop(upload.take());
-                    upload = self.upload(&mut stream, id, reserve).await?;
+                    upload = self.upload(&mut stream, &ticket).await?;
                 }
                 Ask::Finish { file, slot, info } => {
                     let answer = match upload.take() {
@@ -83,20 +85,24 @@ impl Server {
     }
 
     /// Takes the frames of an upload. The disk is written by a thread of its own, so that receiving goes on.
-    async fn upload(&self, stream: &mut impl Link, id: [u8; 32], reserve: u64) -> io::Result<Option<Upload>> {
-        let slots = self.slots.clone();
-        let mut upload = match blocking(move || slots.upload(id, reserve.min(RESERVE_MAX))).await {
+    async fn upload(&self, stream: &mut impl Link, ticket: &UploadTicket) -> io::Result<Option<Upload>> {
+        let mut upload = match self.open(ticket).await {
             Ok(upload) => upload,
-            Err(error) => {
-                send(stream, &refused(&error)).await?;
+            Err(answer) => {
+                send(stream, &answer).await?;
                 return Ok(None);
             }
         };
+        let most = ticket.bytes.unwrap_or(u64::MAX);
         send(stream, &Answer::Offset(upload.offset())).await?;
         let (frames, mut queue) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
         let writer = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             while let Some(frame) = queue.blocking_recv() {
+                let have = upload.offset().saturating_add(frame.len() as u64);
+                if have > most {
+                    result = Err(SlotRefusal::WrongLength { have, announced: most }.into());
+                }
                 if result.is_ok() {
                     result = upload.append(&frame);
                 }
@@ -122,9 +128,33 @@ impl Server {
         }
     }
 
+    /// Opens an upload that the ticket's account answers for. Errors: what the sender is told.
+    async fn open(&self, ticket: &UploadTicket) -> Result<Upload, Answer> {
+        let (identity, reader) = (self.handle.identity(), self.handle.reader());
+        let gate = Gate {
+            chain: identity.chain,
+            node: identity.node,
+            tip: reader.tip().map_or(Height::GENESIS, |tip| tip.height),
+            min_balance: self.handle.config().storage.min_balance,
+        };
+        let account = self.handle.record(&Key::Account(ticket.account));
+        let balance = match account.map_err(|error| Answer::Refused(error.to_string()))? {
+            Some(Record::Account(account)) => Some(account.balance),
+            _ => None,
+        };
+        gate.check(ticket, balance).map_err(|denial| Answer::Denied(denial.to_string()))?;
+        let (slots, account, id) = (self.slots.clone(), ticket.account, ticket.upload);
+        let reserve = ticket.bytes.unwrap_or(0).min(RESERVE_MAX);
+        blocking(move || slots.upload_of(account, id, reserve)).await.map_err(|error| refused(&error))
+    }
+
     async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: SlotInfo) -> Answer {
         match blocking(move || upload.finish(&info, file, slot)).await {
-            Ok(()) => Answer::Receipt(receipt(&self.handle, file, slot, &info)),
+            Ok(()) => {
+                // The deal may be open already, when this slot is late.
+                release::covered(&self.handle, &self.slots, file).await;
+                Answer::Receipt(receipt(&self.handle, file, slot, &info))
+            }
             Err(error) => refused(&error),
         }
     }
@@ -211,6 +241,7 @@ async fn blocking<T: Send + 'static>(
 fn refused(error: &SlotError) -> Answer {
     match error {
         SlotError::Refused(SlotRefusal::Busy(_)) => Answer::Busy(error.to_string()),
+        SlotError::Refused(SlotRefusal::Quota { .. }) => Answer::Denied(error.to_string()),
         _ => Answer::Refused(error.to_string()),
     }
 }
