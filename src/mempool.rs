@@ -154,6 +154,17 @@ impl Mempool {
     /// Takes a transaction in. `next` is the sender's nonce in the finalized state, or `None` if it has no account.
     /// Returns the transactions that had to make room. Errors: each of `Refusal`.
     pub fn insert(&mut self, tx: VerifiedTx, next: Option<u64>) -> Result<Vec<VerifiedTx>, Refusal> {
+        let next = self.admits(&tx, next)?;
+        let (sender, cost) = (tx.sender(), cost(&tx));
+        let held = self.queues.get(&sender).map_or(0, |queue| queue.bytes);
+        let evicted = self.make_room(&sender, held + cost, cost)?;
+        self.put(tx);
+        self.advance(&sender, next);
+        Ok(evicted)
+    }
+    /// Whether a transaction is one to take in, if there is room. Returns the sender's next nonce, as far as it is known.
+    /// Errors: each of `Refusal` but `Full`.
+    pub fn admits(&self, tx: &VerifiedTx, next: Option<u64>) -> Result<u64, Refusal> {
         let (id, sender, nonce) = (tx.id(), tx.sender(), tx.nonce());
         if self.by_id.contains_key(&id) {
             return Err(Refusal::Known(id));
@@ -172,14 +183,10 @@ impl Mempool {
             return Err(Refusal::NonceTaken { nonce, other: waiting.tx.id() });
         }
         let held = queue.map_or(0, |queue| queue.bytes);
-        let cost = cost(&tx);
-        if held + cost > self.capacity.sender {
+        if held + cost(tx) > self.capacity.sender {
             return Err(Refusal::SenderFull { have: held, max: self.capacity.sender });
         }
-        let evicted = self.make_room(&sender, held + cost, cost)?;
-        self.put(tx);
-        self.advance(&sender, next);
-        Ok(evicted)
+        Ok(next)
     }
     /// Drops the last transactions of the heaviest senders until `cost` fits, or nothing at all.
     fn make_room(&mut self, sender: &AccountId, weight: usize, cost: usize) -> Result<Vec<VerifiedTx>, Refusal> {
@@ -335,10 +342,10 @@ impl Mempool {
     pub fn has_next(&self) -> bool {
         !self.ready.is_empty()
     }
-    /// Up to `count` of those that have waited for a final block at least, the oldest first, beginning at a place in
-    /// their order that wraps around.
-    pub fn overdue(&self, from: usize, count: usize) -> Vec<VerifiedTx> {
-        let old: Vec<_> = self.by_age.iter().take_while(|(since, _)| *since < self.height).collect();
+    /// Up to `count` of those that have waited for a final block at least, or of all when none becomes final (`stalled`):
+    /// the oldest first, beginning at a place in their order that wraps around.
+    pub fn overdue(&self, from: usize, count: usize, stalled: bool) -> Vec<VerifiedTx> {
+        let old: Vec<_> = self.by_age.iter().take_while(|(since, _)| stalled || *since < self.height).collect();
         let ids = old.iter().cycle().skip(from.checked_rem(old.len()).unwrap_or(0)).take(count.min(old.len()));
         ids.filter_map(|(_, id)| self.get(id).cloned()).collect()
     }

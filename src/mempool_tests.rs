@@ -52,7 +52,8 @@ fn whoever_submits_learns_why_not() {
     assert_eq!(pool.insert(tx(1, 6), Some(5)), Ok(vec![]));
     let one = cost(&tx(1, 5));
     assert_eq!(pool.insert(tx(1, 8), Some(5)), Err(Refusal::SenderFull { have: 3 * one, max: 3 * one }));
-    assert_eq!((pool.len(), pool.bytes()), (3, 3 * one));
+    assert_eq!((pool.admits(&tx(2, 0), Some(0)), pool.admits(&tx(2, 0), None).is_err()), (Ok(0), true));
+    assert_eq!((pool.len(), pool.bytes()), (3, 3 * one), "to ask changes nothing");
 }
 
 #[test]
@@ -247,10 +248,10 @@ fn only_a_senders_next_transaction_is_worth_a_block() {
 fn what_has_waited_for_a_block_is_overdue_in_turns() {
     let mut pool = pool(9, 9);
     (0..3).for_each(|nonce| assert_eq!(pool.insert(tx(1, nonce), Some(0)), Ok(vec![])));
-    assert_eq!(pool.overdue(0, 9), []);
+    assert_eq!((pool.overdue(0, 9, false), pool.overdue(0, 9, true).len()), (vec![], 3));
     pool.finalized(Height::new(1), &[]);
     pool.insert(tx(2, 0), Some(0)).expect("taken in");
-    let (first, rest) = (pool.overdue(0, 2), pool.overdue(2, 9));
+    let (first, rest) = (pool.overdue(0, 2, false), pool.overdue(2, 9, false));
     assert_eq!((first.len(), rest.len()), (2, 3));
     assert!(!first.contains(&rest[0]) && !rest.contains(&tx(2, 0)));
 }

@@ -39,6 +39,41 @@ fn every_scenario_comes_out_as_it_must() {
 }
 
 #[test]
+fn the_real_ledger_is_clean_with_any_one_dead_and_with_none() {
+    let ledger = Options::new(0).scenario(Scenario::Ledger);
+    check(&ledger, 0..40);
+    for position in 0..4 {
+        check(&ledger.clone().dead(Some(position)), 40..48);
+    }
+    check(&ledger.validators(7), 0..8);
+}
+
+#[test]
+fn transactions_become_final_under_faults() {
+    let mut transactions = Vec::new();
+    let failed = run_range(&Options::new(0).scenario(Scenario::Ledger), 50..60, |_, outcome| {
+        transactions.push(outcome.transactions);
+    });
+    assert_eq!(failed.expect("options of a run that exists"), None);
+    assert!(transactions.iter().all(|count| *count > 0), "{transactions:?}");
+}
+
+#[test]
+fn some_runs_have_validators_of_unequal_weight() {
+    let weighted = |seed| {
+        let outcome = run(&Options::new(seed)).expect("a run that exists");
+        outcome.schedule.lines().any(|line| line.contains("of weight ") && !line.contains("of weight 1,"))
+    };
+    assert!((0..20).any(weighted) && !(0..20).all(weighted));
+}
+
+/// With one of four dead all others must cast the commit vote; one of them holds transactions that the leaders do not have.
+#[test]
+fn whoever_is_always_the_first_to_give_up_learns_to_wait() {
+    check(&Options::new(0).dead(Some(1)), 30_010..30_011);
+}
+
+#[test]
 fn one_validator_too_many_with_a_twin_or_a_script_makes_a_fork_that_is_reported() {
     for scenario in [Scenario::ForkingTwins, Scenario::ForkingLeaders] {
         for validators in [4, 7] {
@@ -60,7 +95,7 @@ fn twins_and_scripts_are_caught_and_their_deeds_do_no_harm() {
 
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
-    for scenario in [Scenario::Mixed, Scenario::Leaders, Scenario::Twins] {
+    for scenario in [Scenario::Mixed, Scenario::Leaders, Scenario::Twins, Scenario::Ledger] {
         let one = |seed| run(&Options { seed, trace: true, ..Options::new(0).scenario(scenario) });
         let first = one(7).expect("a run that exists");
         assert_eq!(Ok(first.clone()), one(7));
@@ -90,7 +125,7 @@ fn a_schedule_tells_settings_faults_and_verdict() {
 mod planted {
     use super::*;
     use trullo::consensus::planted::Bug;
-    use trullo::sim::Failure;
+    use trullo::sim::{Failure, LedgerFault};
 
     /// The first seed that finds the bug, and what was wrong there.
     fn found(bug: Bug, scenario: Scenario, dead: Option<u16>, seeds: u64) -> Failure {
@@ -188,5 +223,48 @@ mod planted {
         let options = Options { restore_signs: true, ..Options::new(0).scenario(Scenario::Restore) };
         let failed = run_range(&options, 0..100, |_, _| {}).expect("options of a run that exists");
         assert!(failed.is_some(), "an old record signed, and nothing was found");
+    }
+
+    /// The first seed whose ledger shows the fault, and what was wrong there.
+    fn found_in_ledger(fault: LedgerFault, seeds: u64) -> Failure {
+        let clean = Options::new(0).scenario(Scenario::Ledger);
+        let options = Options { ledger_fault: Some(fault), ..clean.clone() };
+        let failed = run_range(&options, 0..seeds, |_, _| {}).expect("options of a run that exists");
+        let (seed, outcome) = failed.unwrap_or_else(|| panic!("{fault:?} was not found in {seeds} seeds"));
+        check(&clean, seed..seed + 1);
+        match outcome.verdict {
+            trullo::sim::Verdict::Failed { failure, .. } => failure,
+            trullo::sim::Verdict::Clean => panic!("seed {seed} of {fault:?} is both clean and not"),
+        }
+    }
+
+    #[test]
+    fn an_effect_that_all_drop_is_found() {
+        let failure = found_in_ledger(LedgerFault::LostCredit, 5);
+        assert!(matches!(failure, Failure::State { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_nonce_that_all_forget_is_found() {
+        let failure = found_in_ledger(LedgerFault::NonceForgotten, 5);
+        assert!(matches!(failure, Failure::State { .. } | Failure::Twice { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_replica_that_books_a_transaction_twice_is_found() {
+        let failure = found_in_ledger(LedgerFault::BookedTwice, 20);
+        assert!(matches!(failure, Failure::State { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_state_that_is_not_written_whole_is_found() {
+        let failure = found_in_ledger(LedgerFault::RecordNotWritten, 20);
+        assert!(matches!(failure, Failure::State { .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_mempool_without_bounds_is_found() {
+        let failure = found_in_ledger(LedgerFault::PoolUnbounded, 20);
+        assert!(matches!(failure, Failure::Mempool { .. }), "{failure}");
     }
 }

@@ -12,8 +12,9 @@ use trullo::consensus::{self, evidence::Evidence, planted::Planted};
 use trullo::crypto::SecretKey;
 use trullo::ledger::effects::Changes;
 use trullo::ledger::tree::{self, Overlay, TreeUpdate};
+use trullo::net::{ConsensusFeed, ConsensusInbox};
 use trullo::node::chain::exec::{self, Application, BuildRequest, Executed, Outcome};
-use trullo::node::chain::{Chain, ChainStatus, Input, Links, Setup};
+use trullo::node::chain::{Chain, ChainStatus, Inbox, Input, Links, Setup};
 use trullo::node::clock::Clock;
 use trullo::store::{FinalBlock, Identity, KeyOrigin, Options, Reader, Snapshot, StateChanges, Store, StoreError};
 use trullo::types::{BlockHash, ChainId, Height, Millis, NodeId, Round, StateRoot, limits};
@@ -44,15 +45,17 @@ impl Trullo {
         let set = Arc::new(ValidatorSet::new(members).expect("a valid set"));
         let (inboxes, receivers): (Vec<_>, Vec<_>) =
             keys.iter().map(|_| mpsc::channel(limits::CHAIN_INBOX_MAX)).unzip();
+        let (feeds, messages): (Vec<_>, Vec<_>) = keys.iter().map(|_| ConsensusInbox::without_network()).unzip();
         let dbs: Vec<_> = keys.iter().enumerate().map(|(index, key)| database(dir, index, key, &set)).collect();
-        let ports = keys.iter().zip(&inboxes).zip(&dbs);
-        let peers: BTreeMap<_, _> = ports
-            .map(|((key, inbox), db)| (key.public().node_id(), Peer { inbox: inbox.clone(), reader: db.reader() }))
-            .collect();
+        let mut peers = BTreeMap::new();
+        for (((key, inbox), feed), db) in keys.iter().zip(&inboxes).zip(feeds).zip(&dbs) {
+            peers.insert(key.public().node_id(), Peer { inbox: inbox.clone(), feed, reader: db.reader() });
+        }
         let (statuses, threads) = (Vec::new(), Vec::new());
         let mut cluster =
             Self { inboxes, statuses, threads, views: Arc::default(), dropped: Arc::default(), killed: false };
-        for (index, ((key, inbox), db)) in keys.into_iter().zip(receivers).zip(dbs).enumerate() {
+        let inputs = receivers.into_iter().zip(messages).map(|(inputs, messages)| Inbox { inputs, messages });
+        for (index, ((key, inbox), db)) in keys.into_iter().zip(inputs).zip(dbs).enumerate() {
             let (me, clock) = (key.public().node_id(), Clock::start());
             let links = ChannelLinks { me, peers: peers.clone(), dropped: cluster.dropped.clone() };
             let app = OpaqueApp {
@@ -198,6 +201,7 @@ fn watcher(workload: Arc<Workload>, views: Arc<AtomicU64>) -> trullo::node::chai
 #[derive(Clone)]
 struct Peer {
     inbox: mpsc::Sender<Input>,
+    feed: ConsensusFeed,
     reader: Reader,
 }
 
@@ -208,18 +212,13 @@ struct ChannelLinks {
     dropped: Arc<AtomicU64>,
 }
 
-impl ChannelLinks {
-    fn give(&self, to: &NodeId, input: Input) {
-        let full = |error| matches!(error, mpsc::error::TrySendError::Full(_));
-        if self.peers.get(to).is_some_and(|peer| peer.inbox.try_send(input).is_err_and(full)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Links for ChannelLinks {
     fn send(&mut self, to: &[NodeId], frame: Bytes) {
-        to.iter().for_each(|node| self.give(node, Input::Peer { from: self.me, bytes: frame.clone() }));
+        for peer in to.iter().filter_map(|node| self.peers.get(node)) {
+            if !peer.feed.try_send(self.me, frame.clone()) && !peer.inbox.is_closed() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
     fn peers(&mut self, _: &[NodeId]) {}
     fn blame(&mut self, node: NodeId, what: &'static str) {
@@ -228,7 +227,7 @@ impl Links for ChannelLinks {
     fn request_blocks(&mut self, from: NodeId, height: Height) {
         let snapshot = self.peers[&from].reader.snapshot().expect("a read");
         let blocks = snapshot.blocks(height, limits::SYNC_BLOCKS_MAX, limits::SYNC_BYTES_MAX).expect("a read");
-        self.give(&self.me, Input::Blocks { from, blocks });
+        self.peers[&self.me].inbox.try_send(Input::Blocks { from, blocks }).expect("room for the one answer");
     }
     fn announce(&mut self, _: Height, _: bool) {}
     fn evidence(&mut self, evidence: &Evidence) {

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use futures::FutureExt;
 use libfuzzer_sys::fuzz_target;
 use trullo::node::slots::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
-use trullo::types::SlotRoot;
+use trullo::types::{Height, SlotRoot};
+use trullo::wire::{StorageReceipt, UploadTicket};
 use trullo_fuzz::{bytes, sample};
 
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -17,18 +18,21 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let manifest = sample::manifest();
     let (file, info) = (manifest.id(), manifest.slots[0]);
+    let (key, node) = (&sample::keys()[0], sample::keys()[1].public().node_id());
+    let ticket = UploadTicket::sign(&sample::chain(), &node, [1; 32], Some(5), Height::new(9), key);
     let (mut asks, mut answers) = (Vec::new(), Vec::new());
     let questions = [
-        Ask::Upload { upload: [1; 32], reserve: 5 },
+        Ask::Upload(ticket),
         Ask::Finish { file, slot: 0, info },
         Ask::Read { root: SlotRoot::from_bytes([1; 32]), first: 0, count: 1 },
     ];
-    let receipt = trullo::wire::StorageReceipt::sign(&sample::chain(), &file, 0, trullo::types::Height::new(9), &info, &sample::keys()[0]);
+    let receipt = StorageReceipt::sign(&sample::chain(), &file, 0, Height::new(9), &info, key);
     let replies = [
         Answer::Offset(3),
         Answer::Receipt(receipt),
         Answer::Block { len: 5, path: vec![[1; 32]; 3] },
         Answer::Refused("no room".to_owned()),
+        Answer::Denied("no credits".to_owned()),
     ];
     questions.iter().for_each(|ask| now(send(&mut asks, ask)).expect("memory takes it"));
     replies.iter().for_each(|answer| now(send(&mut answers, answer)).expect("memory takes it"));

@@ -41,10 +41,10 @@ impl Guard {
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        match bool::from(given.as_bytes().ct_eq(self.token.as_bytes())) {
-            true => Ok(()),
-            false => Err(Problem::unauthorized()),
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).filter(|given| !given.is_empty());
+        match given.map(|given| bool::from(given.as_bytes().ct_eq(self.token.as_bytes()))) {
+            Some(true) => Ok(()),
+            Some(false) | None => Err(Problem::unauthorized()),
         }
     }
 }
@@ -62,5 +62,25 @@ pub async fn token(State(guard): State<Guard>, request: Request, next: Next) -> 
     match guard.check_token(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(token: &str, given: Option<&'static str>) -> bool {
+        let guard = Guard::new(token, ([127, 0, 0, 1], 1).into());
+        let mut headers = HeaderMap::new();
+        headers.extend(given.map(|given| (header::AUTHORIZATION, header::HeaderValue::from_static(given))));
+        guard.check_token(&headers).is_ok()
+    }
+
+    #[test]
+    fn only_the_token_opens_and_an_empty_one_opens_nothing() {
+        assert!(check("secret", Some("Bearer secret")) && check("secret\n", Some("Bearer secret")));
+        for given in [None, Some("Bearer "), Some("Bearer secre"), Some("Bearer secrets"), Some("Basic secret")] {
+            assert!(!check("secret", given) && !check("", given), "{given:?}");
+        }
     }
 }

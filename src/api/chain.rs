@@ -306,17 +306,29 @@ pub struct EventsQuery {
 pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) -> Result<Response, Problem> {
     let handle = api.handle.clone();
     let tip = handle.reader().tip().map_or(0, |tip| tip.height.get());
-    let mut next = query.since.unwrap_or(tip).saturating_add(1);
+    let since = query.since.unwrap_or(tip);
+    if since > tip {
+        return Err(Problem::not_found(format!("block {since} is not final here yet; the last one is {tip}")));
+    }
+    let mut next = since.saturating_add(1);
+    if next <= tip && handle.snapshot()?.block(Height::new(next))?.is_none() {
+        return Err(Problem::gone(format!(
+            "the body of block {next} was pruned here; begin later, or ask another node"
+        )));
+    }
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     let mut tips = handle.reader().watch();
     api.handle.spawn(async move {
         loop {
-            while let Ok(Some(line)) = event_line(&handle, Height::new(next)) {
+            while handle.reader().tip().is_some_and(|tip| next <= tip.height.get()) {
+                // What cannot be read ends the stream as one that broke off, so that nobody takes it for silence.
+                let line = event_line(&handle, Height::new(next)).map_err(std::io::Error::other);
+                let failed = line.is_err();
                 let sent = tokio::select! {
-                    sent = sender.send(Ok(line)) => sent.is_ok(),
+                    sent = sender.send(line) => sent.is_ok(),
                     () = handle.stop_token().cancelled() => false,
                 };
-                if !sent {
+                if failed || !sent {
                     return;
                 }
                 next = next.saturating_add(1);
@@ -332,16 +344,17 @@ pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) ->
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-fn event_line(handle: &Handle, height: Height) -> Result<Option<Bytes>, NodeError> {
+fn event_line(handle: &Handle, height: Height) -> Result<Bytes, NodeError> {
     let snapshot: Snapshot = handle.snapshot()?;
-    let Some(block) = snapshot.block(height)? else { return Ok(None) };
+    let gone = || NodeError::NotFound { what: "the body of block", id: height.to_string() };
+    let block = snapshot.block(height)?.ok_or_else(gone)?;
     let (txs, receipts) = (txs(&block.block.payload), receipts(&snapshot, height)?);
     let mut view = fill::block(&block.block, txs.len());
     view.transactions =
         Some(txs.iter().zip(&receipts).map(|(tx, receipt)| fill::settled(tx, height, receipt)).collect());
     let mut line = serde_json::to_vec(&view).map_err(|error| NodeError::Bad(error.to_string()))?;
     line.push(b'\n');
-    Ok(Some(line.into()))
+    Ok(line.into())
 }
 
 /// A channel as a stream of body pieces.

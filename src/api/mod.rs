@@ -8,6 +8,7 @@ pub mod actions;
 mod auth;
 pub mod bundle;
 mod chain;
+mod connections;
 mod files;
 mod fill;
 mod problem;

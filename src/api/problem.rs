@@ -44,6 +44,10 @@ impl Problem {
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 4, "not_found", "not found", detail)
     }
+    /// 410: it was here once.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, 4, "gone", "no longer here", detail)
+    }
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 6, "unavailable", "not possible just now", detail)
@@ -70,7 +74,9 @@ impl From<NodeError> for Problem {
             }
             NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
                 .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),
-            NodeError::Unavailable(_) | NodeError::Busy(_) | NodeError::Stopping => Self::unavailable(detail),
+            NodeError::Unavailable(_) | NodeError::Busy(_) => Self::unavailable(detail),
+            NodeError::Stopping => Self::unavailable(detail)
+                .hint("the node's log says why; when it runs again, run the same command again"),
             NodeError::Verification(_) => {
                 Self::new(StatusCode::BAD_GATEWAY, 7, "verification", "bytes are not what they must be", detail)
             }

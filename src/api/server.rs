@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use super::auth::{self, Guard};
+use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::{bundle, chain, files, tables};
 use crate::node::Handle;
@@ -31,7 +32,7 @@ pub struct Api {
 pub struct ApiServer {
     /// Where it listens.
     pub address: SocketAddr,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl ApiServer {
@@ -49,8 +50,8 @@ pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io:
     let guard = Guard::new(token, address);
     let stop = handle.stop_token().clone();
     let router = router(Api { handle, started: Instant::now() }, guard);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    Ok(ApiServer { address, task: tokio::spawn(async move { server.await }) })
+    let task = tokio::spawn(connections::run(listener, router, Bounds::STANDARD, stop));
+    Ok(ApiServer { address, task })
 }
 
 fn router(api: Api, guard: Guard) -> Router {

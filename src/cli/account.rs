@@ -1,8 +1,8 @@
 //! `trullo account`: keys in the home, credits on the chain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -13,12 +13,20 @@ use super::output::table;
 use crate::api::views::{AccountView, TransferRequest, TransferView};
 use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KdfParams;
+use crate::node::home::random;
 
 const NEW: &str = "Examples:
   trullo account new savings
   trullo account new savings --password-file pw
 
 The keys go to keystore.json, locked with the password (argon2id). There is no way to them without it.";
+const PASSWD: &str = "Examples:
+  trullo account passwd default
+  trullo account passwd savings --password-file old --new-password-file new
+  printf '%s\\n%s\\n' \"$OLD\" \"$NEW\" | trullo account passwd default --password-file - --new-password-file -
+
+Only this account's entry in keystore.json is written, as a whole; key, account and files stay the same, and a running node
+goes on. Backups of keystore.json still open with the old password.";
 const LIST: &str = "Examples:
   trullo account list
   trullo account list --json";
@@ -41,6 +49,18 @@ pub enum Verb {
         /// File with its password; `-` for stdin; asked for by default
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+    },
+    /// Change the password of an account of this home
+    #[command(after_long_help = PASSWD)]
+    Passwd {
+        /// Its name or id
+        name: String,
+        /// File with the password it has; `-` for stdin; asked for by default
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// File with the new password; `-` for stdin, after the other one; asked for by default
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
     },
     /// List the accounts of this home; the node acts for the first
     #[command(after_long_help = LIST)]
@@ -70,6 +90,9 @@ pub enum Verb {
 pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     match verb {
         Verb::New { name, password_file } => new(context, name, password_file.as_deref()),
+        Verb::Passwd { name, password_file, new_password_file } => {
+            passwd(context, name, password_file.as_deref(), new_password_file.as_deref())
+        }
         Verb::List => list(context),
         Verb::Show { account } => {
             let client = context.client()?;
@@ -90,16 +113,41 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     }
 }
 
-fn new(context: &Context, name: &str, password_file: Option<&std::path::Path>) -> Result<()> {
+fn new(context: &Context, name: &str, password_file: Option<&Path>) -> Result<()> {
     let home = context.open_home()?;
-    let mut keystore = home.read_keystore()?;
-    if let Ok((name, _)) = keystore.find(name) {
+    if let Ok((name, _)) = home.read_keystore()?.find(name) {
         return Err(KeystoreFileError::Twice(name.to_owned()).into());
     }
-    let password = context::password(password_file, "password of the new account", true)?;
-    let account = add_account(&mut keystore, name, &password, KdfParams::STANDARD)?;
-    home.write_keystore(&keystore)?;
+    let password = context::new_password(password_file, "password of the new account")?;
+    let account = home.edit_keystore(|keystore| add_account(keystore, name, &password, KdfParams::STANDARD))?;
     context.out.result(&json!({ "name": name, "account": account.to_string() }), || account.to_string())?;
+    Ok(())
+}
+
+fn passwd(context: &Context, name: &str, old_file: Option<&Path>, new_file: Option<&Path>) -> Result<()> {
+    let home = context.open_home()?;
+    let accounts = home.read_keystore()?;
+    let (name, keystore) = accounts.find(name)?;
+    let old = context::password(old_file, &format!("password of {name}"))?;
+    // Before the new one is asked for.
+    keystore.open(old.as_bytes()).with_context(|| format!("opening the account {name:?}"))?;
+    let new = context::new_password(new_file, &format!("new password of {name}"))?;
+    let account = *keystore.account();
+    home.edit_keystore(|accounts| {
+        let (_, keystore) = accounts.find(&account.to_string())?;
+        let kdf = KdfParams::STANDARD;
+        let changed = keystore.change_password(old.as_bytes(), new.as_bytes(), kdf, random()?, random()?)?;
+        Ok::<_, anyhow::Error>(accounts.replace(changed)?)
+    })?;
+    // A configuration that is wrong is the next start's matter.
+    let file = context.config(&home).ok().and_then(|config| config.password_file);
+    let file = file.filter(|_| accounts.first().is_some_and(|(first, _)| first == account));
+    let file = file.map(|file| home.root().join(file).display().to_string());
+    let value = json!({ "name": name, "account": account.to_string(), "node_password_file": file });
+    context.out.result(&value, || format!("{name} has a new password"))?;
+    if let Some(file) = file {
+        context.out.say(format!("the node starts with the password in {file}: put the new one there"));
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0 done · 1 other failure · 2 usage or configuration · 3 partly done · 4 not found · 5 no node answers ·
   6 not ready or not in time · 7 verification failed · 8 conflict · 9 nothing to do · 10 no home there ·
-  11 home in use · 12 wrong password or not allowed · 13 refused for safety · 130 interrupted
+  11 home in use · 12 wrong password or not allowed · 13 refused for safety, or the disk is full · 130 interrupted
 
 Environment:
   TRULLO_HOME, and TRULLO_<SECTION>_<KEY> for every key of config.toml; NO_COLOR.

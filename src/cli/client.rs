@@ -85,7 +85,9 @@ impl Client {
         let dir = self.home.root().display();
         let code = if error.is_timeout() { Exit::NotReady } else { Exit::Unreachable };
         let what = if error.is_timeout() { "did not answer in time" } else { "does not answer" };
-        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        // The outer ones say only in which step it happened.
+        let cause = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
         let message = format!("the node of {dir} at {} {what}{cause}", self.base);
         CliError::new(code, message).hint(format!("see {}", self.home.log().display()))
     }

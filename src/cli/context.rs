@@ -1,5 +1,6 @@
 //! Context: what every command is given, and the helpers that most of them use.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -74,12 +75,23 @@ pub fn block_on<T>(kept: &str, work: impl Future<Output = Result<T>>) -> Result<
     done
 }
 
+/// Why a file cannot be read, with what to do.
+pub fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (Exit::NotFound, "check the path"),
+        io::ErrorKind::PermissionDenied => (Exit::Denied, "run this as a user who may read it"),
+        io::ErrorKind::UnexpectedEof => (Exit::Conflict, "put it again when nothing writes to it"),
+        _ => (Exit::Other, "see whether other programs can read it"),
+    };
+    CliError::new(code, format!("reading {}: {error}", path.display())).hint(hint)
+}
+
 /// What an interrupted query leaves behind.
 pub const NOTHING_CHANGED: &str = "nothing was changed";
 
-/// A password from a file, from stdin (`-`), or asked for on a terminal; `twice` for a new one.
+/// A password from a file, from stdin (`-`, one line), or asked for on a terminal.
 /// Errors: exit 2 without any of them, 12 when others can read the file.
-pub fn password(file: Option<&Path>, prompt: &str, twice: bool) -> Result<Zeroizing<String>> {
+pub fn password(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>> {
     match file {
         Some(path) if path == Path::new("-") => {
             let mut text = Zeroizing::new(String::new());
@@ -87,8 +99,21 @@ pub fn password(file: Option<&Path>, prompt: &str, twice: bool) -> Result<Zeroiz
             Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
         }
         Some(path) => Ok(read_secret(path)?),
-        None => ask(prompt, twice),
+        None => ask(prompt),
     }
+}
+
+/// A password that is to be: asked for twice, and not empty. Errors: those of `password`, exit 2.
+pub fn new_password(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>> {
+    let first = password(file, prompt)?;
+    if first.is_empty() {
+        let error = CliError::new(Exit::Usage, format!("the {prompt} is empty"));
+        return Err(error.hint("choose one: whoever has the keystore has what it guards").into());
+    }
+    if file.is_none() && *ask("once more")? != *first {
+        return Err(CliError::new(Exit::Usage, "the two passwords differ").hint("try again").into());
+    }
+    Ok(first)
 }
 
 /// Whether a person can be asked.
@@ -96,15 +121,10 @@ pub fn can_ask() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
-fn ask(prompt: &str, twice: bool) -> Result<Zeroizing<String>> {
+fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     if !can_ask() {
         let error = CliError::new(Exit::Usage, "a password is needed and there is no terminal to ask on");
         return Err(error.hint("give --password-file FILE, or - for stdin, or /dev/fd/N for a descriptor").into());
     }
-    let read = |text: String| rpassword::prompt_password(text).map(Zeroizing::new).context("reading the password");
-    let first = read(format!("{prompt}: "))?;
-    if twice && *read("once more: ".to_owned())? != *first {
-        return Err(CliError::new(Exit::Usage, "the two passwords differ").into());
-    }
-    Ok(first)
+    rpassword::prompt_password(format!("{prompt}: ")).map(Zeroizing::new).context("reading the password")
 }

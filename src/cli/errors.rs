@@ -1,9 +1,11 @@
 //! Errors: what went wrong, in one line, with what to do, and the exit code that scripts rely on.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::api::views::{PROBLEM_PREFIX, ProblemView};
 use crate::config::ConfigError;
+use crate::config::genesis::GenesisFileError;
+use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KeystoreError;
 use crate::net::NetError;
 use crate::node::NodeFailure;
@@ -118,9 +120,18 @@ impl CliError {
     pub fn of(error: &anyhow::Error) -> Self {
         let found = error.chain().find_map(|cause| cause.downcast_ref::<Self>().cloned().or_else(|| known(cause)));
         let mut found = found.unwrap_or_else(|| Self::new(Exit::Other, ""));
-        found.message = format!("{error:#}");
+        found.message = told(error);
         found
     }
+}
+
+/// The causes in one line. Some texts have the text of their cause in them already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |all, text| match all.as_str() {
+        "" => text,
+        _ if all.contains(&text) => all,
+        _ => format!("{all}: {text}"),
+    })
 }
 
 impl fmt::Display for CliError {
@@ -150,9 +161,17 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<CliError> {
         let hint = "`trullo config show` lists every key with its value; the file is config.toml in the home";
         return Some(CliError::new(Exit::Usage, "").hint(hint));
     }
+    if cause.is::<GenesisFileError>() {
+        return Some(CliError::new(Exit::Usage, "").hint("get the genesis file from the network's operator again"));
+    }
     if let Some(error) = cause.downcast_ref::<KeystoreError>() {
-        let code = if *error == KeystoreError::Password { Exit::Denied } else { Exit::Other };
-        return Some(CliError::new(code, ""));
+        return Some(keystore(error));
+    }
+    if let Some(error) = cause.downcast_ref::<KeystoreFileError>() {
+        return Some(keystore_file(error));
+    }
+    if cause.downcast_ref::<io::Error>().is_some_and(is_full) {
+        return Some(full());
     }
     match cause.downcast_ref::<NodeFailure>() {
         Some(NodeFailure::Store(error)) => Some(store(error)),
@@ -175,8 +194,50 @@ fn home(error: &HomeError) -> CliError {
         HomeError::Locked { .. } => CliError::new(Exit::Locked, "").hint("stop that node first, or use another --home"),
         HomeError::Exposed { .. } => CliError::new(Exit::Denied, ""),
         HomeError::Store(error) => store(error),
-        HomeError::Io { .. } | HomeError::Keystore(_) | HomeError::Random(_) => CliError::new(Exit::Other, ""),
+        HomeError::Keystore(error) => keystore_file(error),
+        HomeError::Token { .. } => CliError::new(Exit::Verification, ""),
+        HomeError::Io { source, .. } => match source.kind() {
+            _ if is_full(source) => full(),
+            io::ErrorKind::NotFound => {
+                CliError::new(Exit::NotFound, "").hint("check the path; a file of the home comes back from a backup")
+            }
+            io::ErrorKind::InvalidData => CliError::new(Exit::Verification, "").hint("restore it from a backup"),
+            io::ErrorKind::PermissionDenied => {
+                CliError::new(Exit::Denied, "").hint("run this as the user whose home it is")
+            }
+            _ => CliError::new(Exit::Other, ""),
+        },
+        HomeError::Random(_) => CliError::new(Exit::Other, ""),
     }
+}
+
+fn keystore(error: &KeystoreError) -> CliError {
+    match error {
+        KeystoreError::Password => {
+            let hint = "try again; if the password is right, restore keystore.json from a backup";
+            CliError::new(Exit::Denied, "").hint(hint)
+        }
+        KeystoreError::Version(_) => CliError::new(Exit::Refused, "").hint("use the newer program"),
+        KeystoreError::Cost(_) | KeystoreError::Account { .. } => {
+            CliError::new(Exit::Verification, "").hint("restore keystore.json from a backup")
+        }
+    }
+}
+
+fn keystore_file(error: &KeystoreFileError) -> CliError {
+    match error {
+        KeystoreFileError::Json(_) | KeystoreFileError::Entry(_) => CliError::new(Exit::Verification, ""),
+        KeystoreFileError::Twice(_) => CliError::new(Exit::Conflict, "").hint("choose another name"),
+        KeystoreFileError::Unknown(_) => CliError::new(Exit::NotFound, "").hint("see `trullo account list`"),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn full() -> CliError {
+    CliError::new(Exit::Refused, "").hint("free space on that disk and run the same command again")
 }
 
 fn store(error: &StoreError) -> CliError {
@@ -214,7 +275,13 @@ mod tests {
         assert_eq!(code(ConfigError::Missing { key: "node.name" }), (2, "usage".into()));
         assert_eq!(code(StoreError::NewerFormat { found: 2, known: 1 }), (13, "refused".into()));
         assert_eq!(code(NodeFailure::Store(StoreError::Locked { path })), (11, "home_locked".into()));
-        assert_eq!(code(std::io::Error::other("disk on fire")), (1, "other".into()));
+        assert_eq!(code(KeystoreFileError::Unknown("me".into())), (4, "not_found".into()));
+        assert_eq!(code(KeystoreFileError::Twice("me".into())), (8, "conflict".into()));
+        assert_eq!(code(HomeError::Keystore(KeystoreFileError::Entry("me".into()))), (7, "verification_failed".into()));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(code(HomeError::Io { doing: "writing", path: "/h".into(), source: full() }), (13, "refused".into()));
+        assert_eq!(code(full()), (13, "refused".into()));
+        assert_eq!(code(io::Error::other("disk on fire")), (1, "other".into()));
     }
 
     #[test]
@@ -223,6 +290,10 @@ mod tests {
         let error = CliError::of(&error.expect_err("an error"));
         assert_eq!((error.code, error.message.as_str()), (Exit::NotFound, "reading x: no file ab"));
         assert_eq!(error.hint.as_deref(), Some("see ls"));
+        let source = std::sync::Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+        let full = StoreError::Io { doing: "writing".into(), source };
+        let error = CliError::of(&anyhow::Error::from(NodeFailure::Store(full)));
+        assert_eq!(error.message, "writing failed: no storage space; free space on the disk and start the node again");
     }
 
     #[test]

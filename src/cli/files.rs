@@ -8,7 +8,7 @@ use super::client::Client;
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{facts, short, size, table};
-use crate::api::views::{DeletedView, FileView};
+use crate::api::views::{DeletedView, FileStatus, FileView};
 
 const LS: &str = "Examples:
   trullo ls
@@ -74,6 +74,7 @@ pub fn rm(context: &Context, args: &RmArgs) -> Result<()> {
     let client = context.client()?;
     let deleted: DeletedView = block_on("the deletion may still become final; see `trullo ls`", async {
         let file = resolve(&client, &args.file).await?;
+        refuse_ended(&file)?;
         client.json(client.request(Method::DELETE, &format!("/v1/files/{}", file.id))).await
     })?;
     context.out.result(&deleted, || format!("{} deleted at height {}", deleted.file_id, deleted.height))?;
@@ -92,6 +93,10 @@ pub fn describe(file: &FileView) -> String {
     rows.push(("owner", file.owner.clone()));
     rows.push(("status", status));
     rows.extend(file.bytes.map(|bytes| ("size", format!("{bytes} bytes ({})", size(bytes)))));
+    if file.status == FileStatus::Ended {
+        rows.push(("height", file.height.to_string()));
+        return facts(rows);
+    }
     rows.push(("stored", format!("{} bytes of ciphertext; {lost}", file.cipher_bytes)));
     rows.push(("chunk size", size(file.chunk_size)));
     rows.push(("confirmed", format!("{} of {}", file.confirmations, file.slots.len())));
@@ -121,6 +126,15 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
             Err(error.hint("give the id of one of them").into())
         }
     }
+}
+
+/// Whether there is still something of it. Errors: exit 4.
+pub fn refuse_ended(file: &FileView) -> Result<()> {
+    if file.status != FileStatus::Ended {
+        return Ok(());
+    }
+    let reason = file.reason.as_deref().unwrap_or("its deal has ended");
+    Err(CliError::new(Exit::NotFound, format!("file {} is gone: {reason}", short(&file.id))).into())
 }
 
 fn is_id(text: &str) -> bool {

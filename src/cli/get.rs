@@ -1,5 +1,6 @@
 //! `trullo get`: a file back from the network.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -11,9 +12,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::client::Client;
 use super::context::{Context, block_on};
 use super::errors::{CliError, Exit};
-use super::files::resolve;
+use super::files::{refuse_ended, resolve};
 use super::output::{Progress, short, size};
-use crate::api::views::{FileStatus, FileView};
+use crate::api::views::FileView;
 
 const EXAMPLES: &str = "Examples:
   trullo get photo.jpg                       # by name, into ./photo.jpg
@@ -99,10 +100,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 /// Fetches the file; gives its id, where it is, its bytes, and how many of them were there already.
 pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(String, String, u64, u64)> {
     let file = resolve(client, &args.file).await?;
-    if file.status == FileStatus::Ended {
-        let reason = file.reason.as_deref().unwrap_or("its deal has ended");
-        return Err(CliError::new(Exit::NotFound, format!("file {} is gone: {reason}", short(&file.id))).into());
-    }
+    refuse_ended(&file)?;
     let others = || CliError::new(Exit::Denied, format!("file {} belongs to another account", short(&file.id)));
     let total = file.bytes.ok_or_else(others)?;
     let (from, to) = wanted(args.range, total)?;
@@ -112,6 +110,10 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
         copy(client, &file, (from, to), &mut tokio::io::stdout(), &progress).await?;
         progress.clear();
         return Ok((file.id, "-".to_owned(), to - from, 0));
+    }
+    if out.is_dir() {
+        let error = CliError::new(Exit::Usage, format!("{} is a directory", out.display()));
+        return Err(error.hint(format!("give a file: {}", out.join(own_name(&file)).display())).into());
     }
     if out.exists() && !args.force {
         let error = CliError::new(Exit::Conflict, format!("{} exists", out.display()));
@@ -124,7 +126,12 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
     };
     let part = PathBuf::from(part);
     let writing = || format!("writing {}", part.display());
-    let mut target = tokio::fs::OpenOptions::new().create(true).append(true).open(&part).await.with_context(writing)?;
+    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        let error = CliError::new(Exit::Usage, format!("there is no directory {}", dir.display()));
+        return Err(error.hint(format!("make it first: mkdir -p {}", dir.display())).into());
+    }
+    let mut target = open_part(&part)?;
     let have = target.metadata().await.with_context(writing)?.len();
     if have > to - from {
         let error = CliError::new(Exit::Conflict, format!("{} has more bytes than the file", part.display()));
@@ -140,9 +147,22 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
         return Err(CliError::new(Exit::Verification, message).hint("remove it and try again").into());
     }
     tokio::fs::rename(&part, &out).await.with_context(|| format!("renaming to {}", out.display()))?;
-    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("syncing {}", dir.display()))?;
     Ok((file.id, out.display().to_string(), to - from, have))
+}
+
+/// The file that bytes are appended to. One process at a time: two would mix their bytes.
+fn open_part(part: &Path) -> Result<tokio::fs::File> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(part);
+    let file = opened.with_context(|| format!("writing {}", part.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file.into()),
+        Err(TryLockError::WouldBlock) => {
+            let error = CliError::new(Exit::Conflict, format!("another get writes to {}", part.display()));
+            Err(error.hint("wait for it, or give another OUT").into())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", part.display())),
+    }
 }
 
 fn wanted(range: Option<Range>, total: u64) -> Result<(u64, u64)> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::context::{self, Context};
@@ -68,8 +68,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(CliError::new(Exit::Conflict, message).hint("choose another --home, or remove it first").into());
     }
     let joined = args.genesis.as_ref().map(|path| -> Result<Genesis> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        genesis::read(&text).map_err(|error| CliError::new(Exit::Usage, error.to_string()).into())
+        let text = std::fs::read_to_string(path).map_err(|error| context::unreadable(path, &error))?;
+        Ok(genesis::read(&text)?)
     });
     let joined = joined.transpose()?;
     let alone = [Role::Validator, Role::Storage, Role::User];
@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     };
     let text = config_text(args, roles);
     let config = check(context, &text)?;
-    let password = context::password(args.password_file.as_deref(), "password of the new account", true)?;
+    let password = context::new_password(args.password_file.as_deref(), "password of the new account")?;
     let mut identity = Identity::new(&args.name, Roles::of(roles), &password, KdfParams::STANDARD)?;
     identity.operator = config.node.operator;
     identity.capacity = if config.node.roles.has(Role::Storage) { config.storage.capacity } else { ByteCount::ZERO };

@@ -78,8 +78,8 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Config(verb) => config::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),
         Command::Sim(args) => sim::run(context, &args),
-        Command::Completions(args) => tools::completions(&args),
-        Command::Man(args) => tools::man(&args),
+        Command::Completions(args) => tools::completions(context, &args),
+        Command::Man(args) => tools::man(context, &args),
     }
 }
 

@@ -48,8 +48,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     let Verb::Run(args) = verb;
     let home = context.open_home()?;
     let config = context.config(&home)?;
-    let genesis = genesis::read(&home.read_genesis()?);
-    let genesis = genesis.map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let genesis = genesis::read(&home.read_genesis()?)?;
     let _lock = home.lock()?;
     let account = unlock(&home, &config, args)?;
     start_log(&config)?;
@@ -64,9 +63,9 @@ fn unlock(home: &Home, config: &Config, args: &RunArgs) -> Result<Option<Account
     let accounts = home.read_keystore()?;
     let Some((_, keystore)) = accounts.first() else { return Ok(None) };
     let password = match (&args.password_file, &config.password_file) {
-        (Some(path), _) => context::password(Some(path), "", false)?,
+        (Some(path), _) => context::password(Some(path), "")?,
         (None, Some(path)) => home.read_password(path)?,
-        (None, None) if context::can_ask() => context::password(None, "password of the keystore", false)?,
+        (None, None) if context::can_ask() => context::password(None, "password of the keystore")?,
         (None, None) if !config.node.roles.has(Role::User) => return Ok(None),
         (None, None) => {
             let error = CliError::new(Exit::Denied, "a user's node needs the keystore's password");
@@ -79,7 +78,9 @@ fn unlock(home: &Home, config: &Config, args: &RunArgs) -> Result<Option<Account
 fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log.level)
         .map_err(|error| CliError::new(Exit::Usage, format!("log.level {:?}: {error}", config.log.level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, on a full disk or to a reader that is gone, must not end the thread that wrote to it.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let started = match config.log.json {
         true => builder.json().try_init(),
@@ -93,6 +94,7 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let listen = start.config.api;
+    home.make_token()?;
     let token = home.read_token()?;
     let node = node::start(start).await?;
     let handle = node.handle().clone();

@@ -41,7 +41,7 @@ impl Output {
 
     /// The command's one result: as JSON, or as the text. Errors: stdout cannot be written.
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
-        if self.json { print(&serde_json::to_string(value)?) } else { print(&text()) }
+        if self.json { print(&serde_json::to_string(value)?) } else { print(&visible(&text())) }
     }
 
     /// One line of a long command: the value with its `type`, or the text if there is any.
@@ -50,7 +50,7 @@ impl Output {
         if self.json {
             return print(&typed(kind, value)?);
         }
-        text().map_or(Ok(()), |text| print(&text))
+        text().map_or(Ok(()), |text| print(&visible(&text)))
     }
 
     /// Talk: what is happening. Silent with `-q` and with `--json`.
@@ -73,7 +73,7 @@ impl Output {
         if self.json {
             let _ = self.line("warning", &json!({ "message": text }), || None);
         } else {
-            let _ = writeln!(io::stderr(), "warning: {text}");
+            let _ = writeln!(io::stderr(), "warning: {}", visible(text));
         }
     }
 
@@ -86,7 +86,7 @@ impl Output {
         }
         let colour = self.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let label = if colour { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        let _ = writeln!(out, "{label} {}", error.message);
+        let _ = writeln!(out, "{label} {}", visible(&error.message));
         if let Some(hint) = &error.hint {
             let _ = writeln!(out, "  hint: {hint}");
         }
@@ -182,6 +182,12 @@ fn bar(phase: &'static str, total: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// A text without commands to the terminal: the reasons that other nodes give, and names of files, are free text.
+fn visible(text: &str) -> String {
+    let hidden = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().map(|c| if hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// One text to stdout, ended with a newline.
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -255,6 +261,11 @@ mod tests {
     fn tables_have_aligned_columns_and_no_frame() {
         let text = table(["name", "pid"], [["validator-1".into(), "7".into()], ["u".into(), "12".into()]]);
         assert_eq!(text, "NAME         PID\nvalidator-1  7\nu            12\n");
+    }
+
+    #[test]
+    fn a_text_sends_no_command_to_the_terminal() {
+        assert_eq!(visible("a\tb\n\u{1b}[2Jc\r\u{9b}d"), "a\tb\n\u{fffd}[2Jc\u{fffd}\u{fffd}d");
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! `trullo put`: a file, or stdin, into the network.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll, ready};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::{Body, Method, header};
 use serde::Serialize;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 use tokio_util::io::ReaderStream;
 
 use super::client::Client;
-use super::context::{Context, block_on};
+use super::context::{Context, block_on, unreadable};
 use super::errors::{CliError, Exit};
 use super::output::{Progress, size};
 use crate::api::views::{FileStatus, PutView, StatusView};
@@ -123,25 +126,61 @@ pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<Pu
         let request = client.request(Method::POST, "/v1/files").query(&query).body(body);
         return finish(client.json(request).await, &progress);
     }
-    let path = tokio::fs::canonicalize(&args.file).await.with_context(|| format!("{}", args.file.display()))?;
-    let file = tokio::fs::File::open(&path).await.with_context(|| format!("opening {}", path.display()))?;
-    let before = file.metadata().await.with_context(|| format!("looking at {}", path.display()))?;
+    let path = tokio::fs::canonicalize(&args.file).await.map_err(|error| unreadable(&args.file, &error))?;
+    let mut file = tokio::fs::File::open(&path).await.map_err(|error| unreadable(&path, &error))?;
+    let before = file.metadata().await.map_err(|error| unreadable(&path, &error))?;
     if !before.is_file() {
         let error = CliError::new(Exit::Usage, format!("{} is no file", path.display()));
         return Err(error.hint("pack a directory: tar c DIR | trullo put - --name DIR.tar").into());
+    }
+    if before.len() == 0 && file.read(&mut [0]).await.map_err(|error| unreadable(&path, &error))? > 0 {
+        let error = CliError::new(Exit::Usage, format!("{} does not say how long it is", path.display()));
+        return Err(error.hint(format!("trullo put - --name NAME < {}", path.display())).into());
     }
     let own = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     query.push(("name", args.name.clone().unwrap_or(own)));
     query.push(("session", session(&path, &before, &client.status().await?)));
     let progress = Arc::new(context.out.progress("sending", Some(before.len()), 0));
-    let body = body(file, &progress);
+    let broken = Arc::new(OnceLock::new());
+    let body = body(Whole { source: file.take(before.len()), broken: Arc::clone(&broken) }, &progress);
     let request = client.request(Method::POST, "/v1/files").query(&query);
-    let put = finish(client.json(request.header(header::CONTENT_LENGTH, before.len()).body(body)).await, &progress)?;
-    let after = tokio::fs::metadata(&path).await.with_context(|| format!("looking at {}", path.display()))?;
+    let request = request.header(header::CONTENT_LENGTH, before.len()).body(body);
+    let put = finish(client.json(request).await, &progress);
+    // A source that breaks off ends the request too; only the source knows why.
+    if let Some(error) = broken.get() {
+        return Err(unreadable(&path, error).into());
+    }
+    let put = put?;
+    let after = tokio::fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
     if version(&before) != version(&after) {
-        context.out.warn(format!("{} was changed while it was read; put it again", path.display()));
+        let (path, id) = (path.display(), &put.file_id);
+        let error =
+            CliError::new(Exit::Conflict, format!("{path} was changed while it was read; {id} may be a mixture"));
+        return Err(error.hint(format!("put it again, and remove that one: trullo rm {id}")).into());
     }
     Ok(put)
+}
+
+/// A file that has as many bytes as were announced, or breaks off with an error that is kept.
+struct Whole<R> {
+    source: Take<R>,
+    broken: Arc<OnceLock<io::Error>>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Whole<R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let mut read = ready!(Pin::new(&mut self.source).poll_read(cx, buf));
+        if read.is_ok() && buf.filled().len() == before && buf.remaining() > 0 && self.source.limit() > 0 {
+            read = Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter meanwhile"));
+        }
+        Poll::Ready(read.map_err(|error| {
+            let kind = error.kind();
+            // The first error is the cause.
+            let _ = self.broken.set(error);
+            kind.into()
+        }))
+    }
 }
 
 fn finish(put: Result<PutView>, progress: &Progress) -> Result<PutView> {
@@ -156,7 +195,7 @@ fn body(source: impl AsyncRead + Send + 'static, progress: &Arc<Progress>) -> Bo
     let ended = Arc::clone(progress);
     let end = futures::stream::poll_fn(move |_| {
         ended.phase("waiting for confirmations and finality");
-        std::task::Poll::Ready(None)
+        Poll::Ready(None)
     });
     Body::wrap_stream(pieces.chain(end))
 }

@@ -1,13 +1,14 @@
 //! Completion scripts and manual pages.
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::args::Cli;
+use super::context::Context;
 
 const COMPLETIONS: &str = "Examples:
   trullo completions bash > /etc/bash_completion.d/trullo
@@ -36,20 +37,27 @@ pub struct ManArgs {
 }
 
 /// Prints the completion script.
-pub fn completions(args: &CompletionsArgs) -> Result<()> {
+pub fn completions(context: &Context, args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "trullo", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    let script = String::from_utf8(script)?;
+    context.out.result(&json!({ "shell": args.shell.to_string(), "script": script }), || script.clone())?;
+    Ok(())
 }
 
 /// Prints or writes the manual.
-pub fn man(args: &ManArgs) -> Result<()> {
+pub fn man(context: &Context, args: &ManArgs) -> Result<()> {
     let command = Cli::command();
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;
-        return Ok(std::io::stdout().write_all(&page)?);
+        let page = String::from_utf8(page)?;
+        context.out.result(&json!({ "page": page }), || page.clone())?;
+        return Ok(());
     };
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    clap_mangen::generate_to(command, dir).with_context(|| format!("writing to {}", dir.display()))
+    clap_mangen::generate_to(command, dir).with_context(|| format!("writing to {}", dir.display()))?;
+    let dir = dir.display().to_string();
+    context.out.result(&json!({ "dir": dir }), || dir.clone())?;
+    Ok(())
 }

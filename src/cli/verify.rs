@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, unreadable};
 use super::errors::{CliError, Exit};
 use super::output::facts;
 use crate::api::bundle;
@@ -35,10 +35,10 @@ pub struct Args {
 /// Verifies the bundle.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let genesis = match &args.genesis {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
+        Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
         None => context.open_home()?.read_genesis()?,
     };
-    let genesis = genesis::read(&genesis).map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let genesis = genesis::read(&genesis)?;
     let wrong = |reason: String| {
         let message = format!("{} is not proven: {reason}", args.bundle.display());
         CliError::new(Exit::Verification, message)
@@ -71,7 +71,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?)
+        Box::new(std::fs::File::open(path).map_err(|error| unreadable(path, &error))?)
     };
     // A bundle's bytes stand in its text as hexadecimal digits, beside some lines for people.
     let max = 2 * limits::BUNDLE_BYTES_MAX as u64 + (1 << 20);

@@ -32,9 +32,7 @@ pub enum GenesisFileError {
     #[error("the genesis file: {0}")]
     Invalid(#[from] GenesisError),
     /// It was edited: its content makes another chain than it says.
-    #[error(
-        "the genesis file says chain {named}, its content makes {made}; get the file from the network's operator again"
-    )]
+    #[error("the genesis file says chain {named}, its content makes {made}")]
     Chain {
         /// What it says.
         named: ChainId,

@@ -75,6 +75,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("storage.capacity", Kind::Size, Some(r#""10 GiB""#), "Bytes of slots this node offers to hold"),
     key("storage.reserve", Kind::Size, Some(r#""1 GiB""#), "Free bytes on the disk below which nothing is accepted"),
+    key("storage.min_balance", Kind::Number, Some("1"), "Credits that an account must have to upload slots here"),
     key(
         "files.data",
         Kind::Number,

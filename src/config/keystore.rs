@@ -84,6 +84,14 @@ impl KeystoreFile {
         Ok(())
     }
 
+    /// Puts a keystore in the place of that of the same account; its name and its place stay. Errors: `Unknown`.
+    pub fn replace(&mut self, keystore: Keystore) -> Result<(), KeystoreFileError> {
+        let entry = self.entries.iter_mut().find(|(_, known)| known.account() == keystore.account());
+        let (_, known) = entry.ok_or_else(|| KeystoreFileError::Unknown(keystore.account().to_string()))?;
+        *known = keystore;
+        Ok(())
+    }
+
     /// The accounts with their names; the first is the one the node acts for.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Keystore)> {
         self.entries.iter().map(|(name, keystore)| (name.as_str(), keystore))
@@ -118,6 +126,19 @@ mod tests {
         assert_eq!(KeystoreFile::read(&file.write()).expect("own text"), file);
         assert!(matches!(file.add("savings", keystore(3)), Err(KeystoreFileError::Twice(_))));
         assert_eq!(file.first().map(|(account, _)| account), Some(*keystore(1).account()));
+    }
+
+    #[test]
+    fn a_replaced_keystore_keeps_its_name_and_place_and_the_others_stay() {
+        let mut file = KeystoreFile::default();
+        file.add("default", keystore(1)).expect("the first name");
+        file.add("savings", keystore(2)).expect("another name");
+        let new =
+            keystore(1).change_password(b"pw", b"new", KdfParams::TESTNET, [3; 16], [4; 24]).expect("the password");
+        file.replace(new.clone()).expect("a known account");
+        let entries: Vec<_> = file.entries().collect();
+        assert_eq!(entries, [("default", &new), ("savings", &keystore(2))]);
+        assert!(matches!(file.replace(keystore(3)), Err(KeystoreFileError::Unknown(_))));
     }
 
     #[test]

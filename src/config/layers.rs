@@ -161,7 +161,11 @@ impl RawConfig {
 
 fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     let table = text.parse::<Table>();
-    table.map_err(|error| ConfigError::Malformed { origin: origin.clone(), reason: error.to_string() })
+    table.map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let reason = format!("line {}: {}", before.matches('\n').count() + 1, error.message());
+        ConfigError::Malformed { origin: origin.clone(), reason }
+    })
 }
 
 fn unknown(key: String, origin: Origin) -> ConfigError {

@@ -19,7 +19,7 @@ use std::str::FromStr;
 pub use layers::{Layers, Origin};
 pub use raw::RawConfig;
 
-use crate::types::{ByteCount, Millis, Role, Roles, limits};
+use crate::types::{Amount, ByteCount, Millis, Role, Roles, limits};
 
 /// Why a configuration is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +127,8 @@ pub struct Storage {
     pub capacity: ByteCount,
     /// Free bytes on the disk below which nothing is accepted.
     pub reserve: ByteCount,
+    /// Credits that an account must have to upload slots here.
+    pub min_balance: Amount,
 }
 
 /// How the node stores its own files. What is not set follows from the number of storage nodes.
@@ -173,6 +175,7 @@ impl Config {
             storage: Storage {
                 capacity: ByteCount::new(check.size("storage.capacity", &raw.storage.capacity)?),
                 reserve: ByteCount::new(check.size("storage.reserve", &raw.storage.reserve)?),
+                min_balance: Amount::new(raw.storage.min_balance),
             },
             files: check.files(&raw.files)?,
             log: check.log(&raw.log)?,

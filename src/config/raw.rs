@@ -74,6 +74,7 @@ pub struct RawConsensus {
 pub struct RawStorage {
     pub capacity: Size,
     pub reserve: Size,
+    pub min_balance: u64,
 }
 
 /// `[files]`

@@ -80,16 +80,25 @@ impl Replica {
         if round <= self.round {
             return;
         }
+        let left_late = self.gave_up(self.round) && self.round.epoch == round.epoch;
         self.round = round;
         self.proposal = None;
         self.invalid = 0;
         self.asked = None;
+        if left_late && !self.by_timeout() {
+            self.pacemaker.too_early();
+        }
         self.pacemaker.enter(self.now, self.by_timeout());
         self.timers.at(Timer::Repeat, None);
         self.votes.prune(round);
-        if self.record.last_timeout.is_some_and(|last| last >= round) {
+        if self.gave_up(round) {
             self.time_out();
         }
+    }
+
+    /// Whether this replica's own timer ran out in the view, or in a later one.
+    pub(super) fn gave_up(&self, round: Round) -> bool {
+        self.record.last_timeout.is_some_and(|last| last >= round)
     }
 
     /// Whether the current view was entered after a timeout, not by the QC of the view before.

@@ -59,6 +59,12 @@ impl Pacemaker {
         }
     }
 
+    /// The view that ends was given up here, and has its QC all the same. Whoever is always too early never casts a commit
+    /// vote, and the others may need it, so this backs off too.
+    pub fn too_early(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
     /// The view's proposal is there.
     pub fn offered(&mut self, round: Round, now: Millis) {
         self.offered.get_or_insert(now);
@@ -212,6 +218,9 @@ mod tests {
         assert_eq!(pacemaker.timeout(), Millis::new(5_000), "a view that was left in time is no reason");
         pacemaker.finalized();
         assert_eq!(pacemaker.timeout(), Millis::new(500));
+        pacemaker.too_early();
+        pacemaker.enter(Millis::ZERO, false);
+        assert_eq!(pacemaker.timeout(), Millis::new(1_000));
     }
 
     #[test]

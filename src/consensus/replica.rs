@@ -397,7 +397,7 @@ impl Replica {
 
     fn set_timers(&mut self) {
         let speaks = self.may_sign();
-        let given_up = self.record.last_timeout.is_some_and(|last| last >= self.round);
+        let given_up = self.gave_up(self.round);
         self.timers.at(Timer::View, (speaks && !given_up).then(|| self.pacemaker.deadline()));
         if !(speaks && given_up) {
             self.timers.at(Timer::Repeat, None);

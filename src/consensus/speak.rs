@@ -103,7 +103,7 @@ impl Replica {
 
     /// Starts repeating, if the current view was given up.
     pub(super) fn keep_repeating(&mut self) {
-        if self.record.last_timeout.is_some_and(|last| last >= self.round) {
+        if self.gave_up(self.round) {
             self.repeat_after = self.pacemaker.base();
             self.timers.at(Timer::Repeat, Some(self.now.saturating_add(self.repeat_after)));
         }

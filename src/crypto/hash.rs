@@ -32,6 +32,8 @@ domains! {
     ValidatorSet = "trullo 2026 validator set v1";
     /// Storage receipt: what a storage node signs.
     Receipt = "trullo 2026 storage receipt v1";
+    /// Upload ticket: what an account signs so that a storage node takes a slot of it.
+    Ticket = "trullo 2026 upload ticket v1";
     /// Gossip envelope: what a node signs.
     Gossip = "trullo 2026 gossip v1";
     /// Gossip message to its id, by which duplicates are known.

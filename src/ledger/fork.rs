@@ -1,6 +1,6 @@
 //! Forks: blocks executed over unfinalized ancestors, without a write.
 //!
-//! For the tests of this module: the smallest shell that does with blocks what `node` does, without a store.
+//! The smallest shell that does with blocks what `node` does, without a store: for the simulator and the tests.
 
 use std::sync::Arc;
 

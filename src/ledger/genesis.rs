@@ -322,7 +322,7 @@ impl Genesis {
 }
 
 /// The tree before genesis.
-struct EmptyTree;
+pub(super) struct EmptyTree;
 
 impl TreeReader for EmptyTree {
     type Error = std::convert::Infallible;

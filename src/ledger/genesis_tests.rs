@@ -112,7 +112,7 @@ fn numbers_that_would_stop_the_chain_are_refused() {
     ];
     assert!(storage.iter().all(|error| matches!(error, GenesisError::Storage(_))), "{storage:?}");
     let usual = |blocks| crate::ledger::record::StorageParams::usual(blocks).problem(blocks);
-    assert_eq!([2, 3, 4, 20, 1_000].map(usual), [None; 5], "the usual values suit every length");
+    assert_eq!([1, 2, 3, 4, 20, 1_000].map(usual), [None; 6], "the usual values suit every length");
     assert!(matches!(refused(|genesis| genesis.timing.view_floor = Millis::ZERO), GenesisError::Timing { .. }));
     assert!(matches!(refused(|genesis| genesis.name.clear()), GenesisError::Name { have: 0 }));
 }

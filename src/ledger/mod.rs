@@ -27,12 +27,10 @@ mod deal;
 mod draft;
 mod due;
 pub mod effects;
-#[cfg(test)]
 mod fork;
 pub mod genesis;
 mod holding;
 pub mod key;
-#[cfg(test)]
 mod memory;
 mod node;
 mod payment;
@@ -40,6 +38,7 @@ pub mod promise;
 pub mod record;
 pub mod reject;
 mod slot;
+mod soundness;
 pub mod state;
 mod transfer;
 pub mod tree;
@@ -47,14 +46,13 @@ pub mod tree;
 pub use apply::{admit, apply, needs, slots_moved};
 pub use block::{BlockContext, BlockEffects, ExecuteError, Executor, Fault, Reads, execute_block};
 pub use effects::{Effects, Event, Outcome, Receipt};
-#[cfg(test)]
-use fork::{Executed, Fork};
+pub use fork::{Executed, Fork};
 pub use genesis::{Genesis, GenesisError};
 pub use key::Key;
-#[cfg(test)]
-use memory::MemoryState;
+pub use memory::MemoryState;
 pub use record::Record;
 pub use reject::{NotNext, Reject};
+pub use soundness::Unsound;
 pub use state::State;
 pub use tree::{StateProof, TreeUpdate};
 

@@ -20,7 +20,7 @@ pub const REPUTATION_LEAST: u16 = 100;
 pub struct StorageParams {
     /// Samples of one audit: 1 to `limits::AUDIT_SAMPLES_MAX`.
     pub samples: u16,
-    /// Blocks in which an audit has to be answered, at least 1 and fewer than an epoch has.
+    /// Blocks in which an audit has to be answered, at least 1 and, unless it is 1, fewer than an epoch has.
     pub answer_blocks: u64,
     /// Strikes that are forgiven, of a slot and of a node.
     pub grace: u8,
@@ -43,8 +43,8 @@ impl StorageParams {
     pub fn problem(&self, epoch_blocks: u64) -> Option<&'static str> {
         if !(1..=limits::AUDIT_SAMPLES_MAX).contains(&usize::from(self.samples)) {
             Some("samples must be 1 to 24")
-        } else if self.answer_blocks == 0 || self.answer_blocks >= epoch_blocks {
-            Some("answer_blocks must be at least 1 and below epoch_blocks")
+        } else if self.answer_blocks == 0 || self.answer_blocks >= epoch_blocks.max(2) {
+            Some("answer_blocks must be at least 1 and, unless it is 1, below epoch_blocks")
         } else if !(1..=limits::DEAL_EPOCHS_MAX).contains(&self.epochs_max) {
             Some("epochs_max must be 1 to 16777216")
         } else if self.price > limits::PRICE_MAX {

@@ -1,14 +1,12 @@
 //! Properties of the ledger over random histories.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
-use super::record::{Deal, DealStatus, NodeEntry};
+use super::record::Deal;
 use super::testing::*;
 use super::*;
 use crate::crypto::SecretKey;
-use crate::types::{Amount, ByteCount, FileId, Role};
+use crate::types::{ByteCount, FileId, Role};
 use crate::wire::{Action, PublicManifest, VerifiedTx};
 
 /// One thing that a user does; what it names may or may not exist.
@@ -155,116 +153,11 @@ fn txs(chain: &Chain, (honest, taker, acts): &Block) -> Vec<VerifiedTx> {
     list
 }
 
-/// What must hold in every state.
-fn check(state: &MemoryState) -> Result<(), TestCaseError> {
-    let Some(Record::Params(params)) = state.get(&Key::Params) else {
-        return Err(TestCaseError::fail("no parameters"));
-    };
-    let escrows = deals(state).map(|(_, deal)| deal.escrow.get()).sum::<u64>();
-    let balances = state.balances().map(|sum| sum.get() + escrows);
-    prop_assert_eq!(balances, Some(params.supply.get()), "credits are neither made nor lost");
-    let nodes = || {
-        state.records().filter_map(|(_, record)| match record {
-            Record::Node(entry) => Some(entry.as_ref()),
-            _ => None,
-        })
-    };
-    for entry in nodes() {
-        check_node(state, entry)?;
-    }
-    for (key, record) in state.records() {
-        if let (Key::Account(id), Record::Account(account)) = (key, record) {
-            let own = deals(state).filter(|(_, deal)| deal.owner == *id && deal.status.is_open());
-            let stored: u64 = own.map(|(_, deal)| deal.slot_len * deal.placement.len() as u64).sum();
-            prop_assert_eq!(account.stored.get(), stored, "what counts for the quota");
-        }
-    }
-    let mut operators = BTreeMap::<&str, u64>::new();
-    for entry in nodes().filter(|entry| entry.active && !entry.draining && entry.announcement.roles.has(Role::Storage))
-    {
-        *operators.entry(&entry.announcement.operator).or_default() += 1;
-    }
-    let counted: Vec<_> = state
-        .records()
-        .filter_map(|(key, record)| match (key, record) {
-            (Key::Operator(name), Record::Operator(nodes)) => Some((name.as_str(), *nodes)),
-            _ => None,
-        })
-        .collect();
-    prop_assert_eq!(counted, operators.iter().map(|(name, nodes)| (*name, *nodes)).collect::<Vec<_>>());
-    prop_assert_eq!(state.get(&Key::OperatorCount), Some(&Record::OperatorCount(operators.len() as u64)));
-    for (key, record) in state.records() {
-        prop_assert_eq!(&Record::from_bytes(key, &record.bytes()), &Ok(record.clone()));
-        if let (Key::File(file), Record::File(deal)) = (key, record) {
-            let enough = deal.confirmed.len() >= usize::from(deal.min_confirmations);
-            let pending = matches!(deal.status, DealStatus::Pending { .. });
-            prop_assert!(!(pending && enough), "final once there are receipts enough");
-            let lost = deal.status.is_open() && !deal.lost.is_empty();
-            prop_assert_eq!(state.get(&Key::Lost(*file)).is_some(), lost, "each deal with a lost slot is listed");
-            prop_assert!(deal.lost.iter().all(|slot| !deal.confirmed.has(slot)));
-            prop_assert!(deal.status.is_open() || deal.escrow == Amount::ZERO, "nothing stays in an ended deal");
-            prop_assert_eq!(state.get(&Key::Manifest(*file)).is_some(), deal.status.is_open());
-            let listed = !matches!(deal.status, DealStatus::Deleted { .. });
-            prop_assert_eq!(state.get(&Key::OwnerFile(deal.owner, *file)).is_some(), listed);
-        }
-    }
-    Ok(())
-}
-
 fn deals(state: &MemoryState) -> impl Iterator<Item = (FileId, &Deal)> {
     state.records().filter_map(|(key, record)| match (key, record) {
         (Key::File(file), Record::File(deal)) => Some((*file, deal.as_ref())),
         _ => None,
     })
-}
-
-/// What a node has to hold by the deals, by its list, and by its sums.
-fn check_node(state: &MemoryState, entry: &NodeEntry) -> Result<(), TestCaseError> {
-    let node = entry.announcement.node;
-    let mut by_deals = BTreeMap::new();
-    let mut used = 0;
-    for (file, deal) in deals(state).filter(|(_, deal)| deal.status.is_open()) {
-        let mine = (0..deal.placement.len()).filter(|slot| deal.placement[*slot] == node);
-        let mine: Vec<_> = mine.filter(|slot| !deal.lost.has(*slot as u8)).collect();
-        prop_assert!(mine.len() <= 1, "one slot of a file at most");
-        used += deal.slot_len * mine.len() as u64;
-        for slot in mine.into_iter().filter(|slot| deal.confirmed.has(*slot as u8)) {
-            by_deals.insert(deal.slots[slot].leaf, (record::SlotId { file, slot: slot as u8 }, deal.slot_len));
-        }
-    }
-    prop_assert_eq!(entry.used.get(), used, "bytes used are those of the open deals");
-    prop_assert!(entry.used <= entry.announcement.capacity, "no node holds more than it offers");
-    let (mut by_list, mut levels) = (BTreeMap::new(), BTreeMap::<(u8, u64), Vec<u64>>::new());
-    for (key, record) in state.records() {
-        match (key, record) {
-            (Key::Held(of, leaf), Record::Held(slot)) if *of == node => _ = by_list.insert(*leaf, *slot),
-            (Key::Sums(of, level, index), Record::Sums(sums)) if *of == node => {
-                prop_assert!(sums.last().is_some_and(|last| *last > 0) && sums.len() <= 64);
-                levels.insert((*level, *index), sums.clone());
-            }
-            _ => {}
-        }
-    }
-    let slots: BTreeMap<_, _> = by_deals.iter().map(|(leaf, (slot, _))| (*leaf, *slot)).collect();
-    prop_assert_eq!(by_list, slots, "deals and lists name the same slots");
-    let mut want = vec![0; entry.next_leaf as usize];
-    by_deals.iter().for_each(|(leaf, (_, len))| want[*leaf as usize] = *len);
-    let mut leaves = vec![0; entry.next_leaf.next_multiple_of(64) as usize];
-    for ((_, index), sums) in levels.iter().filter(|((level, _), _)| *level == 0) {
-        sums.iter().enumerate().for_each(|(place, sum)| leaves[*index as usize * 64 + place] = *sum);
-    }
-    leaves.truncate(want.len());
-    prop_assert_eq!(&leaves, &want, "the sums are over the lengths");
-    prop_assert_eq!(entry.held.get(), want.iter().sum::<u64>());
-    let due = |record: &Record| *record == Record::Due(record::Due::Challenge(node));
-    let due = state.records().filter(|(_, record)| due(record)).count();
-    prop_assert_eq!(due, usize::from(entry.audit.scheduled), "one audit is due, or none");
-    prop_assert!(entry.audit.scheduled || entry.held == ByteCount::ZERO);
-    prop_assert_eq!(entry.draining, state.get(&Key::Draining(node)).is_some());
-    let audit = entry.audit;
-    prop_assert_eq!(audit.asked, audit.answered + audit.missed + audit.waived);
-    prop_assert!(audit.reputation <= promise::REPUTATION_MAX);
-    Ok(())
 }
 
 proptest! {
@@ -277,12 +170,9 @@ proptest! {
             let list = txs(&chain, block);
             let done = chain.block(&list);
             prop_assert_eq!(done.effects.receipts.len(), list.len());
-            check(&chain.state)?;
+            prop_assert_eq!(chain.state.audit(), Ok(()));
         }
-        let rebuilt = chain.state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-        let empty = tree::Overlay::new(&NoNodes, &[]);
-        let tree = tree::update(&empty, crate::types::Height::GENESIS, &rebuilt).expect("nothing is read");
-        prop_assert_eq!(tree.root(), chain.state.root(), "the root is that of the records alone");
+        prop_assert_eq!(chain.state.audit_tree(), Ok(()));
     }
 
     #[test]
@@ -334,14 +224,5 @@ proptest! {
         _ = crate::wire::decode::<Receipt>(&bytes, 1 << 16);
         _ = crate::wire::decode::<Genesis>(&bytes, 1 << 16);
         _ = crate::wire::block::decode_payload(&bytes);
-    }
-}
-
-struct NoNodes;
-
-impl tree::TreeReader for NoNodes {
-    type Error = std::convert::Infallible;
-    fn node(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Self::Error> {
-        Ok(None)
     }
 }

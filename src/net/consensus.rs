@@ -28,15 +28,50 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const REOPEN_FIRST: Duration = Duration::from_millis(50);
 const REOPEN_LAST: Duration = Duration::from_secs(1);
 
+/// The queue of what came in: for each peer a share, and a bound for all of them.
+fn inbox() -> Arc<FairQueue<Bytes>> {
+    Arc::new(FairQueue::new(Bounds {
+        per_peer: limits::CONSENSUS_INBOX_PEER_BYTES_MAX,
+        total: limits::CONSENSUS_INBOX_BYTES_MAX,
+        assured: limits::CONSENSUS_INBOX_ASSURED_BYTES,
+    }))
+}
+
 /// Where consensus messages come in, each peer in its turn.
 pub struct ConsensusInbox {
     queue: Arc<FairQueue<Bytes>>,
 }
 
+/// Puts messages into an inbox that no network fills.
+#[derive(Clone)]
+pub struct ConsensusFeed {
+    queue: Arc<FairQueue<Bytes>>,
+}
+
+impl ConsensusFeed {
+    /// Takes nothing more, as when the network stops.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+    /// A message of a peer. Returns false when there is no room for it, or nobody to take it.
+    pub fn try_send(&self, from: NodeId, message: Bytes) -> bool {
+        self.queue.try_push(from, message.len(), message).is_ok()
+    }
+}
+
 impl ConsensusInbox {
+    /// An inbox without a network, as bounded as one with it: for nodes that share a process.
+    pub fn without_network() -> (ConsensusFeed, Self) {
+        let queue = inbox();
+        (ConsensusFeed { queue: Arc::clone(&queue) }, Self { queue })
+    }
     /// The next message and the authenticated peer that sent it, or nothing when the network has stopped.
     pub async fn recv(&mut self) -> Option<(NodeId, Bytes)> {
         self.queue.pop().await
+    }
+    /// The next message, if one waits.
+    pub fn try_recv(&mut self) -> Option<(NodeId, Bytes)> {
+        self.queue.try_pop()
     }
 }
 
@@ -129,8 +164,7 @@ pub(super) struct Parts {
 
 impl Links {
     pub(super) fn new(parts: Parts) -> (Arc<Self>, ConsensusInbox) {
-        let bounds = Bounds { per_peer: limits::CONSENSUS_INBOX_BYTES_MAX, total: usize::MAX };
-        let inbox = Arc::new(FairQueue::new(bounds));
+        let inbox = inbox();
         let links = Self {
             links: Mutex::default(),
             connected: parts.connected,

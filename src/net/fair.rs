@@ -15,6 +15,8 @@ use crate::types::{NodeId, limits};
 pub(super) struct Bounds {
     pub per_peer: usize,
     pub total: usize,
+    /// What each peer may have waiting beyond the total: those who fill the queue do not keep others' small items out.
+    pub assured: usize,
 }
 
 /// The queue. One consumer; any number of producers.
@@ -55,10 +57,9 @@ impl<T> FairQueue<T> {
         let cost = len.saturating_add(limits::QUEUED_MESSAGE_OVERHEAD_BYTES);
         let mut guard = self.lock();
         let state = &mut *guard;
-        let share = state.waiting.get(&from).map_or(0, |share| share.bytes);
-        let over =
-            share.saturating_add(cost) > self.bounds.per_peer || state.bytes.saturating_add(cost) > self.bounds.total;
-        if over || state.closed {
+        let share = state.waiting.get(&from).map_or(0, |share| share.bytes).saturating_add(cost);
+        let crowded = state.bytes.saturating_add(cost) > self.bounds.total && share > self.bounds.assured;
+        if share > self.bounds.per_peer || crowded || state.closed {
             return Err(item);
         }
         let share = state.waiting.entry(from).or_insert_with(|| {
@@ -89,7 +90,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    fn try_pop(&self) -> Option<(NodeId, T)> {
+    /// The next item, if one waits.
+    pub(super) fn try_pop(&self) -> Option<(NodeId, T)> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let from = state.turns.pop_front()?;
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn queue() -> FairQueue<u32> {
-        FairQueue::new(Bounds { per_peer: 4 * OVERHEAD, total: 6 * OVERHEAD })
+        FairQueue::new(Bounds { per_peer: 4 * OVERHEAD, total: 6 * OVERHEAD, assured: 0 })
     }
 
     #[test]
@@ -168,6 +170,20 @@ mod tests {
         while queue.try_pop().is_some() {}
         assert_eq!(queue.lock().bytes, 0);
         assert!(queue.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn what_each_peer_is_assured_comes_into_a_queue_that_others_have_filled() {
+        let bounds = Bounds { per_peer: 4 * OVERHEAD, total: 6 * OVERHEAD, assured: 2 * OVERHEAD };
+        let queue = FairQueue::new(bounds);
+        for n in 0..3 {
+            assert_eq!(queue.try_push(peer(1), 0, n), Ok(()));
+            assert_eq!(queue.try_push(peer(2), 0, n), Ok(()));
+        }
+        assert_eq!(queue.try_push(peer(1), 0, 3), Err(3), "the queue is full");
+        assert_eq!(queue.try_push(peer(3), 2 * OVERHEAD, 9), Err(9), "and has no room for much");
+        assert_eq!(queue.try_push(peer(3), OVERHEAD, 9), Ok(()));
+        assert_eq!(queue.try_push(peer(3), 0, 10), Err(10), "no more than assured");
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod tests;
 pub use address::{Address, AddressError, PeerAddress};
 pub use book::PeerInfo;
 pub use config::{NetConfig, NetError, NetLimits};
-pub use consensus::ConsensusInbox;
+pub use consensus::{ConsensusFeed, ConsensusInbox};
 pub use gossip::{GossipId, GossipInbox, GossipMessage, Verdict};
 pub use handle::{NetHandle, SendError};
 pub use metrics::{Direction, Metrics, Queue, Traffic};

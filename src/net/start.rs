@@ -53,7 +53,8 @@ pub async fn start(config: NetConfig, metrics: Metrics) -> Result<(NetHandle, In
     let (commands, command_inbox) = mpsc::channel(limits::NET_COMMANDS_MAX);
     let (connected_out, connected) = watch::channel(Arc::new(BTreeSet::new()));
     let (request_out, requests) = mpsc::channel(limits::ANSWERS_MAX);
-    let gossip_bounds = Bounds { per_peer: limits::GOSSIP_INBOX_PEER_BYTES_MAX, total: limits::GOSSIP_INBOX_BYTES_MAX };
+    let gossip_bounds =
+        Bounds { per_peer: limits::GOSSIP_INBOX_PEER_BYTES_MAX, total: limits::GOSSIP_INBOX_BYTES_MAX, assured: 0 };
     let gossip = Arc::new(FairQueue::new(gossip_bounds));
     let book = Arc::new(Mutex::new(open_book(&config, local)));
 

@@ -13,12 +13,15 @@ use crate::wire::{self, Envelope, Presence, Topic, Tx, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
-/// How often transactions that are not final yet are given to a validator again.
+/// How often transactions that are not final yet are told again.
 const REPEAT: Duration = Duration::from_secs(2);
 /// How many of them at once.
 const REPEAT_TXS: usize = 64;
 /// How long a validator may take to answer.
 const SUBMIT_WITHIN: Duration = Duration::from_secs(2);
+/// Time between two messages with transactions: every message costs each node its ids and scores for two minutes, so what
+/// comes in between goes together. One that comes alone does not wait.
+const GATHER: Duration = Duration::from_millis(10);
 /// Room that a list of transactions leaves for the envelope around it, bytes.
 const ENVELOPE_ROOM: usize = 512;
 
@@ -60,21 +63,28 @@ async fn judge_txs(handle: &Handle, payload: &[u8]) -> Verdict {
     let known = move |id: &TxId| known.mempool().get(id).cloned();
     let verified = tokio::task::spawn_blocking(move || VerifiedTx::verify_all(&chain, txs, known)).await;
     let Ok(Ok(txs)) = verified else { return Verdict::Reject };
-    if !handle.config().node.roles.has(Role::Validator) {
-        return Verdict::Accept;
-    }
-    let mut taken = false;
+    // Who does not propose keeps nothing of others, but can tell as well what is of use.
+    let proposes = handle.config().node.roles.has(Role::Validator);
+    let (mut bytes, mut useful) = (0, 0);
     for tx in txs {
-        match handle.take_in(tx) {
-            Ok(()) => taken = true,
-            Err(NodeError::Store(_)) => return Verdict::Ignore,
+        let len = tx.encoded().len();
+        bytes += len;
+        match if proposes { handle.take_in(tx) } else { handle.admits(&tx) } {
+            Ok(()) => useful += len,
+            Err(NodeError::Store(_)) => break,
             Err(_) => {}
         }
     }
-    if taken {
+    if proposes && useful > 0 {
         handle.poke();
     }
-    Verdict::Accept
+    verdict(useful, bytes)
+}
+
+/// Whether a list of transactions is forwarded: when half of its bytes at the least are admitted. A list is one message, and
+/// the others in it may have become final on the way; with more of them, forwarding would serve whoever sends trash.
+fn verdict(useful: usize, bytes: usize) -> Verdict {
+    if useful > 0 && useful >= bytes.div_ceil(2) { Verdict::Accept } else { Verdict::Ignore }
 }
 
 fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
@@ -90,7 +100,9 @@ fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
 /// Tells the others of transactions that were submitted here, as many at once as have gathered.
 pub async fn send_txs(handle: Handle, mut outbox: mpsc::Receiver<VerifiedTx>) {
     let mut batch = Vec::new();
+    let mut not_before = tokio::time::Instant::now();
     loop {
+        tokio::time::sleep_until(not_before).await;
         // The handle owns the sending side, so the queue never ends by itself.
         let received = tokio::select! {
             received = outbox.recv_many(&mut batch, limits::BLOCK_TXS_MAX) => received,
@@ -99,34 +111,45 @@ pub async fn send_txs(handle: Handle, mut outbox: mpsc::Receiver<VerifiedTx>) {
         if received == 0 {
             return;
         }
-        let mut from = 0;
-        while from < batch.len() {
-            let (mut bytes, mut to) = (ENVELOPE_ROOM, from);
-            while to < batch.len() && (to == from || bytes + batch[to].encoded().len() <= limits::GOSSIP_BYTES_MAX) {
-                bytes += batch[to].encoded().len();
-                to += 1;
-            }
-            let txs: Vec<Tx> = batch[from..to].iter().map(|tx| tx.tx().clone()).collect();
-            handle.gossip_txs(&txs);
-            from = to;
-        }
+        not_before = tokio::time::Instant::now() + GATHER;
+        tell(&handle, &batch);
         batch.clear();
     }
 }
 
-/// Gives transactions that wait here for long to a validator, one validator after the other: gossip forgets, a validator
-/// forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting.
-pub async fn repeat_txs(handle: Handle) {
-    // A validator proposes what it has.
-    if handle.config().node.roles.has(Role::Validator) {
-        return;
+/// Gossips transactions, in as few messages as they fit.
+fn tell(handle: &Handle, txs: &[VerifiedTx]) {
+    let mut rest = txs;
+    while !rest.is_empty() {
+        let (mut bytes, mut count) = (ENVELOPE_ROOM, 0);
+        while count < rest.len() && (count == 0 || bytes + rest[count].encoded().len() <= limits::GOSSIP_BYTES_MAX) {
+            bytes += rest[count].encoded().len();
+            count += 1;
+        }
+        let (message, behind) = rest.split_at(count);
+        handle.gossip_txs(&message.iter().map(|tx| tx.tx().clone()).collect::<Vec<_>>());
+        rest = behind;
     }
+}
+
+/// Tells again of transactions that wait here for long, to everyone and to one validator after the other: gossip forgets, a
+/// validator forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting. A validator
+/// that is cut off from the others does not get its own into a block, so it tells as well.
+pub async fn repeat_txs(handle: Handle) {
+    let proposes = handle.config().node.roles.has(Role::Validator);
+    let mut last = None;
     for round in 0.. {
         tokio::select! {
             () = tokio::time::sleep(REPEAT) => {}
             () = handle.stop_token().cancelled() => return,
         }
-        let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS);
+        let tip = handle.reader().tip().map(|tip| tip.height);
+        let stalled = std::mem::replace(&mut last, tip) == tip;
+        let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS, stalled);
+        tell(&handle, &overdue);
+        if proposes {
+            continue;
+        }
         let connected = connected_validators(&handle);
         let Some(validator) = round.checked_rem(connected.len()).and_then(|turn| connected.get(turn)) else { continue };
         for tx in overdue {
@@ -155,6 +178,24 @@ fn heights_of_validators(handle: &Handle) {
         if height > status.core.final_height {
             // A full queue means that the chain thread has enough to do.
             let _ = handle.inner.chain.try_send(Input::Tip { from: peer.node, height });
+        }
+    }
+}
+
+/// Tells the network where the ledger says that nodes are: after a restart none of them has spoken yet, and those that
+/// nobody is connected to could not be asked for their slots.
+pub fn recall(handle: &Handle) {
+    let nodes = match handle.nodes() {
+        Ok(nodes) => nodes,
+        Err(error) => return tracing::warn!(%error, "the addresses on the ledger cannot be read"),
+    };
+    let me = handle.identity().node;
+    let others = nodes.into_iter().filter(|entry| entry.active && entry.announcement.node != me);
+    // Half of the queue: it holds other things too, and what is left out will speak for itself.
+    for entry in others.take(limits::NET_COMMANDS_MAX / 2) {
+        let addresses = entry.announcement.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        if handle.net().learn(entry.announcement.node, addresses).is_err() {
+            return;
         }
     }
 }
@@ -221,6 +262,20 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
             if let Ok(Some(block)) = handle.reader().snapshot().and_then(|snapshot| snapshot.block_by_hash(&hash)) {
                 request.answer(wire::encode(&block).into()).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_forwarded_for_what_is_admitted_of_it() {
+        let cases = [(0, 0, false), (0, 200, false), (99, 200, false), (100, 200, true), (200, 200, true)];
+        for (useful, bytes, forwarded) in cases {
+            let expected = if forwarded { Verdict::Accept } else { Verdict::Ignore };
+            assert_eq!(verdict(useful, bytes), expected, "{useful} of {bytes}");
         }
     }
 }

@@ -228,6 +228,13 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether a transaction is one that the mempool takes in. Errors: `Refused`, `Store`.
+    pub(super) fn admits(&self, tx: &VerifiedTx) -> Result<(), NodeError> {
+        let next = self.finalized_nonce(&tx.sender())?;
+        self.mempool().admits(tx, next)?;
+        Ok(())
+    }
+
     /// Tells the chain thread that transactions wait, if some can be next. A full queue will be looked at anyway.
     pub(super) fn poke(&self) {
         if self.mempool().has_next() {

@@ -18,6 +18,8 @@ use crate::types::{ChainId, limits};
 
 /// A password file larger than this is none.
 const PASSWORD_BYTES_MAX: u64 = 4 << 10;
+/// Bytes of the API's token.
+const TOKEN_BYTES: usize = 32;
 /// How often, and with what pause, the lock is tried before the home counts as taken.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -58,6 +60,12 @@ pub enum HomeError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// The file with the API's token has something else in it.
+    #[error("{} holds no token; remove it and start the node again, which makes a new one", .path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
     },
     /// The operating system refused.
     #[error("{doing} {}: {source}", .path.display())]
@@ -103,8 +111,8 @@ pub struct Home {
 }
 
 impl Home {
-    /// Makes a home in a directory that is not there or empty. Returns when all of it is durable.
-    /// Errors: `Exists`, `Io`, `Store`, `Random`.
+    /// Makes a home in a directory that is not there or empty. Returns when all of it is durable; a directory that
+    /// it made goes again when it fails. Errors: `Exists`, `Io`, `Store`, `Random`.
     pub fn create(root: &Path, new: &NewHome<'_>) -> Result<Self, HomeError> {
         let occupied = match fs::read_dir(root) {
             Ok(mut entries) => entries.next().is_some(),
@@ -114,6 +122,20 @@ impl Home {
         if occupied {
             return Err(HomeError::Exists { path: root.to_owned() });
         }
+        if let Some(parent) = root.parent() {
+            fs::create_dir_all(parent).map_err(|error| at("making", parent, error))?;
+        }
+        // Only one process can be the one that made it.
+        let new_here = fs::create_dir(root).is_ok();
+        let made = Self::fill(root, new);
+        if made.is_err() && new_here {
+            // What is left of a home would be in the way of the next try.
+            let _ = fs::remove_dir_all(root);
+        }
+        made
+    }
+
+    fn fill(root: &Path, new: &NewHome<'_>) -> Result<Self, HomeError> {
         make_dir(root)?;
         let home = Self { root: root.to_owned() };
         make_dir(&home.slots())?;
@@ -130,7 +152,7 @@ impl Home {
         if let Some(password) = new.password {
             write_file(&home.root.join("password"), password.as_bytes())?;
         }
-        write_file(&home.token_file(), hex::encode(random::<32>()?).as_bytes())?;
+        home.make_token()?;
         write_file(&home.config(), new.config.as_bytes())?;
         sync_dir(root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         Ok(home)
@@ -207,12 +229,37 @@ impl Home {
         Ok(KeystoreFile::read(&read_text(&path, limits::GENESIS_BYTES_MAX as u64)?)?)
     }
     /// Replaces the accounts, durably and as a whole. Errors: `Io`.
-    pub fn write_keystore(&self, keystore: &KeystoreFile) -> Result<(), HomeError> {
+    fn write_keystore(&self, keystore: &KeystoreFile) -> Result<(), HomeError> {
         write_file(&self.keystore_file(), keystore.write().as_bytes())
     }
-    /// The bearer token of the API. Errors: `Io`, `Exposed`.
+    /// Changes the accounts, durably and as a whole. Other processes that change them wait: a lost change is a lost account.
+    /// Errors: `Io`, `Keystore`, `Exposed`, those of the change; then nothing is changed.
+    pub fn edit_keystore<T, E: From<HomeError>>(
+        &self,
+        change: impl FnOnce(&mut KeystoreFile) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let dir = File::open(&self.root).map_err(|error| at("opening", &self.root, error))?;
+        flock(&dir, FlockOperation::LockExclusive).map_err(|error| at("locking", &self.root, error.into()))?;
+        let mut keystore = self.read_keystore()?;
+        let done = change(&mut keystore)?;
+        self.write_keystore(&keystore)?;
+        Ok(done)
+    }
+    /// The bearer token of the API. Errors: `Io`, `Exposed`, `Token`.
     pub fn read_token(&self) -> Result<Zeroizing<String>, HomeError> {
-        read_secret(&self.token_file())
+        let path = self.token_file();
+        let token = read_secret(&path)?;
+        if token.len() == 2 * TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(token);
+        }
+        Err(HomeError::Token { path })
+    }
+    /// Makes a new bearer token if the file with it was removed. Errors: `Io`, `Random`.
+    pub fn make_token(&self) -> Result<(), HomeError> {
+        match self.token_file().exists() {
+            true => Ok(()),
+            false => write_file(&self.token_file(), hex::encode(random::<TOKEN_BYTES>()?).as_bytes()),
+        }
     }
     /// A password file, relative to the home. Its last newline does not count. Errors: `Io`, `Exposed`.
     pub fn read_password(&self, file: &Path) -> Result<Zeroizing<String>, HomeError> {
@@ -244,8 +291,11 @@ impl Home {
             }
             std::thread::sleep(LOCK_PAUSE);
         }
-        let pid = std::process::id();
-        let written = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
+        // A node that was killed left its own; by now anybody may answer there.
+        let _ = fs::remove_file(self.address_file());
+        let pid = format!("{}\n", std::process::id());
+        // Over the old one and then cut: on a full disk a file that was cut first may not get its room back.
+        let written = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
         written.map_err(|error| at("writing", &path, error))?;
         Ok(Lock { _file: file, address: self.address_file() })
     }

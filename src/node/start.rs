@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
-use super::chain::{Chain, Input, OnFinal, Setup, exec};
+use super::chain::{Chain, Inbox, Input, OnFinal, Setup, exec};
 use super::clock::Clock;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
@@ -104,7 +104,8 @@ impl Node {
         match timeout_at(deadline, threads).await {
             Ok(Ok((chain, exec))) => {
                 chain.map_err(|_| died("chain"))??;
-                exec.map_err(|_| died("execution"))
+                exec.map_err(|_| died("execution"))?;
+                inner.local.failed().borrow().clone().map_or(Ok(()), |error| Err(error.into()))
             }
             Ok(Err(_)) => Err(died("joining")),
             Err(_) => Err(NodeFailure::Thread("the chain thread did not end in time".to_owned())),
@@ -140,7 +141,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let clock = Clock::start();
     let stop = CancellationToken::new();
     let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));
-    let (chain_in, inbox) = mpsc::channel(limits::CHAIN_INBOX_MAX);
+    let net::Inboxes { consensus: messages, gossip, requests, streams } = inboxes;
+    let (chain_in, inputs) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (status_in, status) = watch::channel(None);
     let beacon = BeaconChain::of(&signer.seed(), 0);
@@ -168,7 +170,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         silent_until: None,
         links,
         exec: commands,
-        inbox,
+        inbox: Inbox { inputs, messages },
         status: status_in,
         on_final: on_final(mempool.clone()),
         clock,
@@ -183,8 +185,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         home,
         reader,
         local,
-        slots: slots.clone(),
-        key: key.clone(),
+        slots,
+        key,
         net,
         mempool,
         chain: chain_in,
@@ -199,35 +201,31 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         tasks: TaskTracker::new(),
     };
     let handle = Handle { inner: Arc::new(inner) };
-    spawn_services(&handle, inboxes, outgoing, slots, key);
-    Ok(Node { handle, chain, exec })
-}
-
-fn spawn_services(
-    handle: &Handle,
-    inboxes: net::Inboxes,
-    outgoing: mpsc::Receiver<crate::wire::VerifiedTx>,
-    slots: Option<Slots>,
-    key: SecretKey,
-) {
-    let net::Inboxes { consensus, gossip, requests, streams } = inboxes;
-    let chain = handle.inner.chain.clone();
-    handle.spawn(async move {
-        let mut consensus = consensus;
-        while let Some((from, bytes)) = consensus.recv().await {
-            if chain.send(Input::Peer { from, bytes }).await.is_err() {
-                return;
-            }
-        }
-    });
+    gossip::recall(&handle);
+    handle.spawn(end_with_local(handle.clone()));
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
-    if let Some(slots) = slots {
-        handle.spawn(slots::serve::run(handle.clone(), slots.clone(), key, streams));
-        handle.spawn(slots::serve::release(handle.clone(), slots));
+    if let Some(slots) = handle.slots() {
+        handle.spawn(slots::serve::run(handle.clone(), slots.clone(), streams));
+        handle.spawn(slots::serve::release(handle.clone(), slots.clone()));
+    }
+    Ok(Node { handle, chain, exec })
+}
+
+/// A node that cannot write its own database must not look alive: the failure is the node's end.
+async fn end_with_local(handle: Handle) {
+    let mut failed = handle.local().failed();
+    tokio::select! {
+        failed = failed.wait_for(Option::is_some) => {
+            if let Some(error) = failed.ok().and_then(|failed| failed.clone()) {
+                tracing::error!(%error, "the node's own database cannot be written; the node stops");
+            }
+            handle.stop_token().cancel();
+        }
+        () = handle.stop_token().cancelled() => {}
     }
 }
 

@@ -7,9 +7,12 @@ use bytes::Bytes;
 
 use crate::consensus::Verdict;
 use crate::crypto::{Domain, hash};
+use crate::ledger::{Executed, MemoryState};
 use crate::types::{BlockHash, ChainId, Height, Millis, NodeId, Round, StateRoot};
 use crate::wire::block::BLOCK_VERSION;
 use crate::wire::{Block, Header, ProposedBlock};
+
+use super::ledger::LedgerApp;
 
 /// What a leader asks its application for.
 #[derive(Clone, Debug)]
@@ -30,24 +33,28 @@ pub struct Ask {
     pub validator_set: [u8; 32],
     /// Makes two blocks of the same proposer differ.
     pub nonce: u64,
+    /// A block without transactions is wanted too.
+    pub even_empty: bool,
 }
 
 /// An application: builds blocks, executes them, keeps the state of final ones. Deterministic.
 pub trait App {
-    /// Makes and executes a block; nothing if the parent is not executed here.
+    /// Makes and executes a block; nothing if the parent is not executed here, or nothing is there to put in it.
     fn build(&mut self, ask: &Ask) -> Option<Block>;
     /// Executes a block; nothing if its parent is not executed here.
     fn check(&mut self, block: &Block) -> Option<Verdict>;
     /// Whether the block is executed here, or final.
     fn has(&self, block: &BlockHash) -> bool;
-    /// The block is final, the next after the last one.
-    fn finalize(&mut self, block: &Arc<ProposedBlock>);
-    /// The process starts again with these final blocks; all other state is gone.
-    fn restart(&mut self, chain: &[Arc<ProposedBlock>]);
+    /// The block is final, the next after the last one. What it does to the ledger, for the disk, if there is a ledger.
+    /// Errors: it does not do what its header says.
+    fn finalize(&mut self, block: &Arc<ProposedBlock>) -> Result<Option<Arc<Executed>>, String>;
+    /// The process starts again with these final blocks, and with the ledger's state that is on disk; all else is gone.
+    fn restart(&mut self, chain: &[Arc<ProposedBlock>], state: Option<&MemoryState>);
+    /// The real ledger, if this is it.
+    fn ledger(&mut self) -> Option<&mut LedgerApp> {
+        None
+    }
 }
-
-/// Makes the application of one machine.
-pub type MakeApp = fn() -> Box<dyn App>;
 
 /// A state that is a hash chain over payloads.
 pub struct LightApp {
@@ -70,6 +77,13 @@ impl LightApp {
     /// The state of the genesis block.
     pub fn new(genesis: BlockHash) -> Self {
         Self { genesis, states: BTreeMap::from([(genesis, State::GENESIS)]) }
+    }
+
+    fn set_tip(&mut self, header: &Header) {
+        let tip = header.hash();
+        let state = State { height: header.height, root: header.state_root, time: header.time };
+        self.states.insert(tip, state);
+        self.states.retain(|hash, state| *hash == tip || state.height > header.height);
     }
 
     fn root(parent: &StateRoot, payload: &[u8]) -> StateRoot {
@@ -120,18 +134,15 @@ impl App for LightApp {
         self.states.contains_key(block)
     }
 
-    fn finalize(&mut self, block: &Arc<ProposedBlock>) {
-        let header = block.header();
-        let tip = header.hash();
-        let state = State { height: header.height, root: header.state_root, time: header.time };
-        self.states.insert(tip, state);
-        self.states.retain(|hash, state| *hash == tip || state.height > header.height);
+    fn finalize(&mut self, block: &Arc<ProposedBlock>) -> Result<Option<Arc<Executed>>, String> {
+        self.set_tip(block.header());
+        Ok(None)
     }
 
-    fn restart(&mut self, chain: &[Arc<ProposedBlock>]) {
+    fn restart(&mut self, chain: &[Arc<ProposedBlock>], _: Option<&MemoryState>) {
         self.states = BTreeMap::from([(self.genesis, State::GENESIS)]);
         if let Some(last) = chain.last() {
-            self.finalize(last);
+            self.set_tip(last.header());
         }
     }
 }

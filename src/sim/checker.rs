@@ -5,13 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::consensus::SafetyRecord;
+use bytes::Bytes;
+
 use crate::consensus::evidence::Evidence;
+use crate::consensus::{EpochContext, SafetyRecord};
+use crate::ledger::{Key, MemoryState, Record};
 use crate::types::{BlockHash, Height, NodeId, Round};
 use crate::wire::certificate::Statement;
 use crate::wire::message::{Offer, Proposal, Timeout, Vote};
 use crate::wire::{Certificate, Message, Newest, ProposedBlock, VoteKind};
 
+use super::books::Books;
 use super::disk::Disk;
 use super::ring::Ring;
 use super::verdict::{Failure, Said};
@@ -51,6 +55,13 @@ struct Machine {
     accused: BTreeSet<(Said, Round, u16)>,
 }
 
+/// A final block, and the machine that called it final first.
+struct Final {
+    hash: BlockHash,
+    payload: Bytes,
+    by: usize,
+}
+
 /// The checker of one run.
 pub struct Checker {
     honest: Vec<bool>,
@@ -61,7 +72,7 @@ pub struct Checker {
     /// Whether what was proposed in a view was justified.
     offers: BTreeMap<(Round, BlockHash), bool>,
     proposed: BTreeSet<BlockHash>,
-    chain: Vec<(BlockHash, usize)>,
+    chain: Vec<Final>,
     failure: Option<Failure>,
     /// The highest view that an honest machine spoke of, and those it spoke of since the faults ended.
     top: Round,
@@ -69,11 +80,19 @@ pub struct Checker {
     views: BTreeSet<Round>,
     /// Evidence that came up.
     pub evidence: u64,
+    /// The ledger's books, if the run has a ledger.
+    pub books: Option<Books>,
 }
 
 impl Checker {
     /// A checker that knows which machines are honest, and which validators run honest machines only.
-    pub fn new(honest: Vec<bool>, nodes: Vec<NodeId>, innocent: Vec<bool>, epoch_blocks: u64) -> Self {
+    pub fn new(
+        honest: Vec<bool>,
+        nodes: Vec<NodeId>,
+        innocent: Vec<bool>,
+        epoch_blocks: u64,
+        books: Option<Books>,
+    ) -> Self {
         let machines = honest.iter().map(|_| Machine::default()).collect();
         let (offers, proposed, chain, views) = Default::default();
         let (failure, top, healed, evidence) = (None, Round::default(), None, 0);
@@ -91,6 +110,7 @@ impl Checker {
             healed,
             views,
             evidence,
+            books,
         }
     }
 
@@ -102,6 +122,13 @@ impl Checker {
     /// Complains, unless there was a complaint before.
     pub fn complain(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// Complains of a machine, if it is honest.
+    pub fn complain_of(&mut self, at: usize, failure: Failure) {
+        if self.honest[at] {
+            self.complain(failure);
+        }
     }
 
     /// Greatest final height of any honest machine.
@@ -315,10 +342,21 @@ impl Checker {
                 return self.complain(Failure::NeverProposed { at, height, block: hash });
             }
             match self.chain.get(height as usize - 1) {
-                None => self.chain.push((hash, at)),
-                Some((other, by)) if *other != hash => {
+                None => {
+                    self.chain.push(Final { hash, payload: block.block.payload.clone(), by: at });
+                    let entered = self.books.as_mut().map_or(Ok(()), |books| books.enter(&block.block));
+                    if let Err(failure) = entered {
+                        return self.complain(failure);
+                    }
+                }
+                Some(Final { hash: other, by, .. }) if *other != hash => {
                     let (blocks, by) = ([*other, hash], [*by, at]);
                     return self.complain(Failure::Fork { height, blocks, by });
+                }
+                // The hash names the header alone.
+                Some(Final { payload, by, .. }) if *payload != block.block.payload => {
+                    let problem = format!("machines {by} and {at} have different ones");
+                    return self.complain(Failure::Payload { height, problem });
                 }
                 Some(_) => {}
             }
@@ -328,6 +366,28 @@ impl Checker {
             certificate.kind == VoteKind::Commit && certificate.block == parent && certificate.height.get() == height;
         if !fits || !ring.certifies(certificate) {
             self.complain(Failure::NotCertified { at, height, block: parent });
+        }
+    }
+
+    /// A machine's ledger is in this state after its last final block; `whole` if the state comes from the disk.
+    pub fn ledger_at(&mut self, at: usize, height: u64, state: &MemoryState, whole: bool) {
+        let Some(books) = self.books.as_ref().filter(|_| self.honest[at]) else { return };
+        let audited = match whole {
+            true => books.audit_whole(at, height, state),
+            false => books.audit(at, height, state),
+        };
+        if let Err(failure) = audited {
+            self.complain(failure);
+        }
+    }
+
+    /// A machine's core begins an epoch; its ledger must agree on who is skipped in it.
+    pub fn epoch_begins(&mut self, at: usize, context: &EpochContext, state: &MemoryState) {
+        let recorded = matches!(state.get(&Key::SkipList), Some(Record::SkipList(list))
+            if list.epoch == context.epoch && list.indices == context.skip);
+        if !recorded {
+            let problem = format!("the core skips {:?} in epoch {}, the ledger does not", context.skip, context.epoch);
+            self.complain_of(at, Failure::State { at, height: self.height(), problem });
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::consensus::SafetyRecord;
+use crate::ledger::{Executed, MemoryState};
 use crate::types::BlockHash;
 use crate::wire::{Certificate, ProposedBlock};
 
@@ -53,8 +54,8 @@ impl Chain {
 pub enum Write {
     /// The safety record, and the blocks that it names.
     Record(Box<SafetyRecord>, Vec<Arc<ProposedBlock>>),
-    /// Final blocks.
-    Final(Vec<Arc<ProposedBlock>>, Certificate),
+    /// Final blocks, and what they do to the ledger, if there is one.
+    Final(Vec<Arc<ProposedBlock>>, Certificate, Vec<Arc<Executed>>),
 }
 
 /// The durable image.
@@ -66,6 +67,8 @@ pub struct Disk {
     pub blocks: BTreeMap<BlockHash, Arc<ProposedBlock>>,
     /// Final blocks.
     pub chain: Chain,
+    /// The ledger's state after them, if there is a ledger.
+    pub state: Option<MemoryState>,
 }
 
 impl Disk {
@@ -76,8 +79,11 @@ impl Disk {
                 self.record = Some(*record);
                 self.blocks.extend(blocks.into_iter().map(|block| (block.block.hash(), block)));
             }
-            Write::Final(blocks, certificate) => {
+            Write::Final(blocks, certificate, executed) => {
                 self.chain.append(&blocks, &certificate);
+                if let Some(state) = &mut self.state {
+                    executed.iter().for_each(|executed| state.finalize(executed));
+                }
                 let height = self.chain.height();
                 self.blocks.retain(|_, block| block.header().height.get() > height);
             }

@@ -54,6 +54,8 @@ pub struct Wanted {
     pub round: Round,
     /// Certificate of the parent.
     pub justify: Certificate,
+    /// A block without transactions is wanted too.
+    pub even_empty: bool,
 }
 
 /// One machine.
@@ -121,7 +123,10 @@ impl Machine {
             last_final: chain.last_commit().cloned().unwrap_or_else(|| Certificate::genesis(GENESIS)),
             silent_until: self.silent_until,
         };
-        self.app.restart(chain.blocks());
+        self.app.restart(chain.blocks(), self.disk.state.as_ref());
+        if let Some(ledger) = self.app.ledger() {
+            self.waiting = ledger.is_waiting();
+        }
         let gate = Gate::new(real, &config, &contexts);
         let context = contexts[contexts.len() - 1].clone();
         let replica = Replica::new(config, context, resume);
@@ -160,7 +165,8 @@ impl Running {
     }
 }
 
-fn first_epoch(set: &Arc<ValidatorSet>) -> EpochContext {
+/// The first epoch.
+pub fn first_epoch(set: &Arc<ValidatorSet>) -> EpochContext {
     EpochContext { epoch: Epoch::ZERO, set: set.clone(), skip: Vec::new(), opening: Certificate::genesis(GENESIS) }
 }
 

@@ -1,13 +1,16 @@
-//! Sim: the real consensus core under a seeded scheduler of faults, with a checker of its own.
+//! Sim: the real consensus core, ledger and mempool under a seeded scheduler of faults, with a checker of its own.
 //!
 //! One process, virtual time; the same options give the same run, event by event.
 //! Not here: real processes (`tests/it`).
 
 pub mod app;
+mod books;
 mod checker;
 mod dice;
 mod disk;
+mod fault;
 mod gate;
+mod ledger;
 mod machine;
 mod network;
 mod options;
@@ -16,9 +19,11 @@ mod ring;
 mod script;
 mod shell;
 mod trace;
+mod traffic;
 mod verdict;
 mod world;
 
+pub use fault::LedgerFault;
 pub use options::{Options, OptionsError, Scenario, UnknownScenario, VALIDATORS_MIN};
 pub use ring::{CHAIN, GENESIS, VALIDATORS_MAX};
 pub use verdict::{Failure, Said, Verdict};
@@ -34,6 +39,8 @@ pub struct Outcome {
     pub heights: u64,
     /// Views from the end of the faults to three more final blocks.
     pub views: u64,
+    /// Final transactions, in a scenario with the ledger.
+    pub transactions: u64,
     /// Contradictions that honest machines reported.
     pub evidence: u64,
     /// Events that happened.

@@ -6,8 +6,9 @@ use std::str::FromStr;
 #[cfg(feature = "planted-bugs")]
 use crate::consensus::planted::Bug;
 
-use super::app::{App, LightApp, MakeApp};
-use super::ring::{GENESIS, VALIDATORS_MAX};
+#[cfg(feature = "planted-bugs")]
+use super::fault::LedgerFault;
+use super::ring::VALIDATORS_MAX;
 
 /// Fewest validators that tolerate one faulty one.
 pub const VALIDATORS_MIN: u16 = 4;
@@ -31,6 +32,7 @@ macro_rules! scenarios {
 
 scenarios! {
     Mixed = "mixed": "each seed draws its own mix of everything that a correct network survives";
+    Ledger = "ledger": "as mixed, with the real ledger and mempool, and transactions good and bad";
     Calm = "calm": "no fault but a dead validator, if one is named";
     Loss = "loss": "messages are lost, delayed, reordered and duplicated";
     Partitions = "partitions": "the network falls apart: halves, one-way, ring, single, clogs one by one";
@@ -49,6 +51,10 @@ impl Scenario {
     /// Whether more validators are faulty than the protocol tolerates, so that the checker must report a fork.
     pub const fn must_fork(self) -> bool {
         matches!(self, Self::ForkingTwins | Self::ForkingLeaders)
+    }
+    /// Whether the application is the real ledger with the real mempool; else it is a light one.
+    pub const fn has_ledger(self) -> bool {
+        matches!(self, Self::Ledger)
     }
 }
 
@@ -106,8 +112,9 @@ pub struct Options {
     /// The restored validator of `Scenario::Restore` signs at once: the checker must find that.
     #[cfg(feature = "planted-bugs")]
     pub restore_signs: bool,
-    /// The application.
-    pub app: MakeApp,
+    /// What the application of `Scenario::Ledger` does wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub ledger_fault: Option<LedgerFault>,
 }
 
 impl Options {
@@ -123,7 +130,8 @@ impl Options {
             bug: None,
             #[cfg(feature = "planted-bugs")]
             restore_signs: false,
-            app: light_app,
+            #[cfg(feature = "planted-bugs")]
+            ledger_fault: None,
         }
     }
     /// The same with so many validators.
@@ -162,10 +170,6 @@ impl Options {
     }
 }
 
-fn light_app() -> Box<dyn App> {
-    Box::new(LightApp::new(GENESIS))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +180,7 @@ mod tests {
             assert_eq!(scenario.name().parse(), Ok(*scenario));
         }
         let error = "storm".parse::<Scenario>().expect_err("no such scenario");
-        assert!(error.to_string().starts_with("no scenario \"storm\"; there are mixed, calm"));
+        assert!(error.to_string().starts_with("no scenario \"storm\"; there are mixed, ledger, calm"));
     }
 
     #[test]

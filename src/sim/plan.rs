@@ -3,11 +3,19 @@
 //! Swarm style (Groce et al., "Swarm Testing", 2012): each seed switches kinds of faults on or off and draws their
 //! strengths, so that no fault hides another one in every run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::dice::Dice;
 use super::options::{Options, Scenario};
 use super::script::Habits;
+
+/// Runs in which the weights are unequal, in a hundred.
+const WEIGHTED_PERCENT: u64 = 25;
+/// Greatest weight in those.
+const WEIGHT_MAX: u64 = 9;
+/// Times that weights are drawn until the faulty ones have less than a third.
+const WEIGHTS_TRIED: usize = 16;
 
 /// Delays and losses of messages, in milliseconds and permille.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +130,8 @@ pub struct Place {
 pub struct Plan {
     /// How many validators.
     pub validators: u16,
+    /// Weight of each validator, by its index.
+    pub weights: Vec<u64>,
     /// The machines, first one per validator, then the second ones of twins.
     pub places: Vec<Place>,
     /// Blocks in an epoch.
@@ -167,7 +177,7 @@ impl Mix {
         let none = Self::default();
         let mut mix = match scenario {
             Scenario::Calm => return none,
-            Scenario::Mixed => Self::swarm(spare, dice),
+            Scenario::Mixed | Scenario::Ledger => Self::swarm(spare, dice),
             Scenario::Loss => Self { loss: true, delay: true, ..none },
             Scenario::Partitions => Self { partitions: 4, clogs: dice.percent(40), loss: dice.percent(30), ..none },
             Scenario::Crashes => {
@@ -244,6 +254,7 @@ impl Plan {
         let base = dice.between(80, 250);
         let mut plan = Self {
             validators,
+            weights: vec![1; usize::from(validators)],
             epoch_blocks: dice.between(low, high),
             pacing: [dice.between(100, 600), base, dice.between(60, base), dice.between(1_000, 3_000)],
             write: (0, dice.between(0, 6)),
@@ -260,7 +271,41 @@ impl Plan {
             places,
         };
         plan.draw_faults(&mix, options.scenario, &mut dice);
+        if plan.live {
+            plan.draw_weights(&mut Dice::new(options.seed, 3));
+        }
         plan
+    }
+
+    /// In some runs the validators are of unequal weight, as far as the others outweigh the faulty ones.
+    fn draw_weights(&mut self, dice: &mut Dice) {
+        if !dice.percent(WEIGHTED_PERCENT) {
+            return;
+        }
+        let faulty = self.faulty();
+        for _ in 0..WEIGHTS_TRIED {
+            let weights: Vec<_> = (0..self.validators).map(|_| dice.between(1, WEIGHT_MAX)).collect();
+            let bad: u64 = faulty.iter().map(|index| weights[usize::from(*index)]).sum();
+            if bad * 3 < weights.iter().sum() {
+                self.weights = weights;
+                return;
+            }
+        }
+    }
+
+    /// The validators that are not honest all the time, or silent for long.
+    pub fn faulty(&self) -> BTreeSet<u16> {
+        let restored = self.faults.iter().filter_map(|(_, fault)| match fault {
+            Fault::Restore(at) => Some(*at),
+            _ => None,
+        });
+        let at = (0..self.places.len()).filter(|at| self.places[*at].role != Role::Honest);
+        at.chain(restored).map(|at| self.places[at].validator).collect()
+    }
+
+    /// Whether all validators have the same weight.
+    pub fn is_even(&self) -> bool {
+        self.weights.iter().all(|weight| *weight == self.weights[0])
     }
 
     fn draw_faults(&mut self, mix: &Mix, scenario: Scenario, dice: &mut Dice) {
@@ -390,10 +435,10 @@ impl Plan {
         );
         text.push_str(&format!("write {:?} ms, execute {:?} ms, {:?}\n", self.write, self.execute, self.weather));
         for (at, place) in self.places.iter().enumerate() {
-            let (role, skew, pace) = (&place.role, place.skew, place.pace);
+            let Place { validator, role, skew, pace } = place;
+            let weight = self.weights[usize::from(*validator)];
             text.push_str(&format!(
-                "machine {at}: validator {}, {role}, clock {skew:+} ms, timers {pace} %\n",
-                place.validator
+                "machine {at}: validator {validator} of weight {weight}, {role}, clock {skew:+} ms, timers {pace} %\n",
             ));
         }
         for (at, fault) in &self.faults {

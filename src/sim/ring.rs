@@ -23,6 +23,11 @@ static KEYS: LazyLock<Vec<(NodeId, SecretKey)>> = LazyLock::new(|| {
     (1..=VALIDATORS_MAX as u8).map(key).map(|key| (key.public().node_id(), key)).collect()
 });
 
+/// The nodes of all validators that any run may have.
+pub fn nodes() -> impl Iterator<Item = NodeId> {
+    KEYS.iter().map(|(node, _)| *node)
+}
+
 /// The keys of one run.
 pub struct Ring {
     keys: Vec<(NodeId, SecretKey)>,
@@ -33,13 +38,14 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Keys of so many validators of equal weight, 1 to `VALIDATORS_MAX`; `real` ones sign with ed25519.
-    pub fn new(validators: u16, real: bool) -> Self {
-        let mut keys = KEYS[..usize::from(validators.clamp(1, VALIDATORS_MAX))].to_vec();
+    /// Keys of validators with these weights, 1 to `VALIDATORS_MAX` of them; `real` ones sign with ed25519.
+    pub fn new(weights: &[u64], real: bool) -> Self {
+        let mut keys = KEYS[..weights.len()].to_vec();
         keys.sort_by_key(|(node, _)| *node);
-        let members = keys.iter().map(|(node, _)| Validator { node: *node, power: 1 }).collect();
+        let weighted = keys.iter().zip(weights);
+        let members = weighted.map(|((node, _), power)| Validator { node: *node, power: *power }).collect();
         let set = ValidatorSet::new(members);
-        let set = Arc::new(set.expect("distinct nodes of weight 1 in order are a set"));
+        let set = Arc::new(set.expect("distinct nodes with weights, in order, are a set"));
         Self { keys, set, real, said: HashSet::new(), known: BTreeSet::new() }
     }
     /// The validators.

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::types::{BlockHash, Height, Millis, Round, StateRoot};
 use crate::wire::message::Offer;
 use crate::wire::{Certificate, Message, Newest, ProposedBlock, TimeoutCertificate, Unsigned, VoteKind};
@@ -73,6 +75,8 @@ habits! {
     double_commit;
     /// Serves each side of the fatal partition its own block, and nothing else.
     collude;
+    /// Sends a proposal to some, and to the others the same header with another payload.
+    other_payload;
 }
 
 impl Habits {
@@ -224,7 +228,7 @@ impl Script {
             (habits.bad_state, 5),
             (habits.far_future, 6),
         ]);
-        ways.extend([(habits.partial, 7), (habits.mute, 8)]);
+        ways.extend([(habits.partial, 7), (habits.mute, 8), (habits.other_payload, 9)]);
         ways.retain(|(on, _)| *on);
         if ways.is_empty() {
             return vec![honest];
@@ -240,6 +244,11 @@ impl Script {
                 justify.and_then(|justify| self.another(&block, &justify, stage))
             }
             3..=6 => self.twisted(&block, way, stage),
+            9 => {
+                let mut other = block.clone();
+                other.block.payload = Bytes::from_static(&[0; 4]);
+                Some(other)
+            }
             7 => {
                 honest.to.retain(|_| stage.dice.percent(50));
                 return vec![honest];
@@ -264,6 +273,10 @@ impl Script {
             }
             1 => {
                 second.after = stage.dice.between(3, 80);
+                vec![honest, second]
+            }
+            9 => {
+                self.split(&mut honest, &mut second, stage);
                 vec![honest, second]
             }
             _ => vec![second],
@@ -291,15 +304,18 @@ impl Script {
     /// Another block of the same view, correct but for being a second one, or on an older certificate.
     fn another(&self, block: &ProposedBlock, justify: &Certificate, stage: &mut Stage) -> Option<ProposedBlock> {
         let header = block.header();
+        let nonce = u64::from(stage.dice.any());
         let ask = Ask {
             chain: header.chain,
             round: header.round,
             height: justify.height.next()?,
             parent: justify.block,
             proposer: header.proposer,
-            time: header.time,
+            // An application that makes the same block of the same state differs in the time at least.
+            time: header.time.saturating_add(Millis::new(1 + nonce % 8)),
             validator_set: header.validator_set,
-            nonce: u64::from(stage.dice.any()),
+            nonce,
+            even_empty: true,
         };
         Some(ProposedBlock { block: stage.app.build(&ask)?, justify: justify.clone() })
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::consensus::{Action, Event, Timer, To, Verdict as Executed, VerifyError};
+use crate::consensus::{Action, Config, EpochContext, Event, Timer, To, Verdict, VerifyError};
+use crate::ledger::Executed;
 use crate::types::{Height, NodeId, Round};
-use crate::wire::{Message, ProposedBlock, Unsigned, VoteKind};
+use crate::wire::{Certificate, Message, ProposedBlock, Unsigned, VerifiedTx, VoteKind};
 
 use super::app::Ask;
 use super::disk::Write;
@@ -26,13 +27,7 @@ impl World {
             for action in running.replica.on(event, clock) {
                 match action {
                     Action::Finalize { blocks, certificate } => {
-                        let Some(running) = &mut self.machines[at].running else { return };
-                        let tip = running.tip();
-                        let epoch = running.append(&config, &blocks, &certificate);
-                        running.tasks.push_back(Task::Write(Write::Final(blocks.clone(), certificate.clone())));
-                        self.checker.finalized(at, tip, &blocks, &certificate, &mut self.ring);
-                        self.trace.note(self.now, at, "final", certificate.round, Some(&certificate.block));
-                        blocks.iter().for_each(|block| self.machines[at].app.finalize(block));
+                        let epoch = self.finalize(at, &config, "final", blocks, certificate);
                         next = next.or(epoch.map(Event::NextEpoch));
                     }
                     action => self.plan_action(at, action),
@@ -40,6 +35,74 @@ impl World {
             }
         }
         self.work(at);
+        self.look_at_mempool(at);
+    }
+
+    /// Blocks are final here: in memory at once, on disk in their turn. The epoch that begins with that.
+    fn finalize(
+        &mut self,
+        at: usize,
+        config: &Config,
+        how: &str,
+        blocks: Vec<Arc<ProposedBlock>>,
+        certificate: Certificate,
+    ) -> Option<EpochContext> {
+        let running = self.machines[at].running.as_mut()?;
+        let tip = running.tip();
+        let epoch = running.append(config, &blocks, &certificate);
+        self.checker.finalized(at, tip, &blocks, &certificate, &mut self.ring);
+        self.trace.note(self.now, at, how, certificate.round, Some(&certificate.block));
+        let executed = self.settle(at, &blocks);
+        if let (Some(epoch), Some(ledger)) = (&epoch, self.machines[at].app.ledger()) {
+            self.checker.epoch_begins(at, epoch, ledger.state());
+        }
+        let running = self.machines[at].running.as_mut()?;
+        running.tasks.push_back(Task::Write(Write::Final(blocks, certificate, executed)));
+        epoch
+    }
+
+    /// The application takes note of final blocks. What they do to the ledger.
+    fn settle(&mut self, at: usize, blocks: &[Arc<ProposedBlock>]) -> Vec<Arc<Executed>> {
+        let mut all = Vec::new();
+        for block in blocks {
+            let height = block.header().height.get();
+            match self.machines[at].app.finalize(block) {
+                Ok(executed) => all.extend(executed),
+                Err(problem) => {
+                    self.checker.complain_of(at, Failure::State { at, height, problem });
+                    return all;
+                }
+            }
+        }
+        if let (Some(last), Some(ledger)) = (blocks.last(), self.machines[at].app.ledger()) {
+            self.checker.ledger_at(at, last.header().height.get(), ledger.state(), false);
+        }
+        all
+    }
+
+    /// Tells the core when the mempool has begun or ceased to hold a transaction that is next.
+    fn look_at_mempool(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let Some(waiting) = machine.app.ledger().map(|ledger| ledger.is_waiting()) else { return };
+        if machine.running.is_some() && machine.waiting != waiting {
+            machine.waiting = waiting;
+            self.feed(at, Event::Waiting(waiting));
+            self.try_build(at, false);
+        }
+    }
+
+    /// A transaction comes in, from a user or from gossip; what is new goes on to all others.
+    pub(super) fn submit(&mut self, at: usize, tx: VerifiedTx) {
+        let machine = &mut self.machines[at];
+        let Some(ledger) = machine.app.ledger().filter(|_| machine.running.is_some()) else { return };
+        match ledger.submit(&tx) {
+            Ok(true) => {
+                self.deliver(at, &self.others(at), &Parcel::Tx(tx));
+                self.look_at_mempool(at);
+            }
+            Ok(false) => {}
+            Err(problem) => self.checker.complain_of(at, Failure::Mempool { at, problem }),
+        }
     }
 
     /// An action takes its place among the tasks.
@@ -120,7 +183,7 @@ impl World {
             }
             Action::Build { round, justify, even_empty, .. } => {
                 if let Some(running) = &mut self.machines[at].running {
-                    running.wanted = Some(Wanted { round, justify });
+                    running.wanted = Some(Wanted { round, justify, even_empty });
                 }
                 self.try_build(at, even_empty);
             }
@@ -256,6 +319,7 @@ impl World {
             }
             Parcel::Request(height) => self.hand_over(to, from, height),
             Parcel::Answer(segment) => self.catch_up(to, &segment),
+            Parcel::Tx(tx) => self.submit(to, tx),
         }
     }
 
@@ -281,7 +345,7 @@ impl World {
         let hash = block.block.hash();
         let running = self.machines[at].running.as_ref();
         let is_final = running.is_some_and(|running| running.chain.get(&hash).is_some());
-        let verdict = if is_final { Some(Executed::Valid) } else { self.machines[at].app.check(&block.block) };
+        let verdict = if is_final { Some(Verdict::Valid) } else { self.machines[at].app.check(&block.block) };
         match verdict {
             Some(verdict) => self.feed(at, Event::Checked { block: hash, verdict }),
             // Its parent may have been overtaken by a conflicting final block while it waited.
@@ -317,10 +381,14 @@ impl World {
             time: machine.clock(self.now),
             validator_set: [0; 32],
             nonce,
+            even_empty: wanted.even_empty,
         };
         if let Some(block) = machine.app.build(&ask) {
             let block = Arc::new(ProposedBlock { block, justify: wanted.justify });
             self.feed(at, Event::Built { round: wanted.round, block });
+        } else if let Some(running) = machine.running.as_mut().filter(|_| !wanted.even_empty) {
+            // Answered once transactions come, unless something newer is asked for by then.
+            running.wanted.get_or_insert(wanted);
         }
     }
 
@@ -352,11 +420,7 @@ impl World {
             if !follows || !self.ring.certifies(certificate) {
                 return;
             }
-            let epoch = running.append(&config, &blocks, certificate);
-            running.tasks.push_back(Task::Write(Write::Final(blocks.clone(), certificate.clone())));
-            self.checker.finalized(at, tip, &blocks, certificate, &mut self.ring);
-            self.trace.note(self.now, at, "caught up", certificate.round, Some(&certificate.block));
-            blocks.iter().for_each(|block| self.machines[at].app.finalize(block));
+            let epoch = self.finalize(at, &config, "caught up", blocks, certificate.clone());
             self.feed(at, Event::CaughtUp { block: block.clone(), certificate: certificate.clone() });
             if let Some(epoch) = epoch {
                 self.feed(at, Event::NextEpoch(epoch));

@@ -1,6 +1,6 @@
 //! Verdict: what the checker says of a run.
 
-use crate::types::{BlockHash, NodeId, Round};
+use crate::types::{BlockHash, NodeId, Round, TxId};
 use crate::wire::VoteKind;
 
 /// A kind of statement that a validator makes once per view.
@@ -170,6 +170,40 @@ pub enum Failure {
         at: usize,
         /// The block.
         block: BlockHash,
+    },
+    /// A state of the ledger that is not the one of its height.
+    #[error("machine {at}, the ledger's state after height {height}: {problem}")]
+    State {
+        /// The machine.
+        at: usize,
+        /// The height.
+        height: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A transaction that is final more than once.
+    #[error("transaction {tx} is final at height {} and again at height {}", heights[0], heights[1])]
+    Twice {
+        /// The transaction.
+        tx: TxId,
+        /// The heights.
+        heights: [u64; 2],
+    },
+    /// A final block with transactions that it must not hold.
+    #[error("the transactions of the block at height {height}: {problem}")]
+    Payload {
+        /// The height.
+        height: u64,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// A mempool that does not keep its bounds.
+    #[error("the mempool of machine {at}: {problem}")]
+    Mempool {
+        /// The machine.
+        at: usize,
+        /// What is wrong with it.
+        problem: String,
     },
     /// No progress after the faults.
     #[error("stalled: {waited} ms after the faults ended, machine {at} is at height {height} of {wanted}")]

@@ -6,21 +6,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::consensus::leader::Leaders;
 use crate::consensus::planted::Planted;
 use crate::consensus::{Event, Timer};
-use crate::types::{BlockHash, Epoch, NodeId, Round};
-use crate::wire::{Certificate, Message, ProposedBlock};
+use crate::ledger::MemoryState;
+use crate::types::{BlockHash, Epoch, NodeId, Round, View};
+use crate::wire::{Certificate, Message, ProposedBlock, VerifiedTx};
 
 use super::Outcome;
+use super::app::{App, LightApp};
+use super::books::Books;
 use super::checker::Checker;
 use super::dice::Dice;
-use super::machine::{Machine, Wanted};
+use super::disk::Disk;
+use super::fault;
+use super::ledger::{Common, LedgerApp};
+use super::machine::{Machine, Wanted, first_epoch};
 use super::network::Network;
 use super::options::Options;
 use super::plan::{Fault, Plan, Role, Weather};
-use super::ring::Ring;
+use super::ring::{GENESIS, Ring};
 use super::script::Script;
 use super::trace::Trace;
+use super::traffic::Traffic;
 use super::verdict::{Failure, Verdict};
 
 /// Heights that must be final after the faults have ended.
@@ -42,6 +50,8 @@ pub enum Parcel {
     Request(u64),
     /// The answer.
     Answer(Arc<Segment>),
+    /// A transaction, as gossip passes it on.
+    Tx(VerifiedTx),
 }
 
 /// What happens at a time.
@@ -66,6 +76,8 @@ pub enum Happening {
     Heal,
     /// A script's message leaves.
     Scripted(usize, Vec<usize>, Arc<Message>),
+    /// A user hands in a transaction: machine.
+    Submission(usize, VerifiedTx),
 }
 
 /// The world of one run.
@@ -87,6 +99,8 @@ pub struct World {
     /// What has to be reached, once the faults have ended.
     goal: Option<u64>,
     views_to_goal: Option<u64>,
+    /// Most views in a row that faulty leaders have.
+    views_in_a_row: u64,
     events: u64,
 }
 
@@ -94,13 +108,27 @@ impl World {
     /// The world of these options, before anything happens.
     pub fn new(options: &Options) -> Self {
         let plan = Plan::draw(options);
-        let ring = Ring::new(plan.validators, plan.real);
+        let ring = Ring::new(&plan.weights, plan.real);
+        let traffic = options.scenario.has_ledger().then(|| Traffic::draw(options.seed, &plan, ring.set()));
+        let common = traffic.as_ref().map(|traffic| Common {
+            genesis: traffic.genesis.clone(),
+            set: ring.set().clone(),
+            capacity: traffic.capacity,
+            planted: ledger_fault(options),
+        });
+        let app = |node| -> Box<dyn App> {
+            match &common {
+                Some(common) => Box::new(LedgerApp::new(node, common.clone())),
+                None => Box::new(LightApp::new(GENESIS)),
+            }
+        };
+        let state = || common.as_ref().map(|common| MemoryState::clone(&common.genesis));
         let honest: Vec<_> = plan.places.iter().map(|place| is_honest(&place.role)).collect();
         let nodes: Vec<NodeId> = (0..plan.validators).map(|index| ring.node(index)).collect();
         let innocent = honest[..nodes.len()].to_vec();
         let machine = |place: &super::plan::Place| Machine {
             node: ring.node(place.validator),
-            disk: Default::default(),
+            disk: Disk { state: state(), ..Disk::default() },
             copy: None,
             silent_until: None,
             running: None,
@@ -109,7 +137,7 @@ impl World {
             doom: None,
             last_words: None,
             waiting: false,
-            app: (options.app)(),
+            app: app(ring.node(place.validator)),
             script: match &place.role {
                 Role::Scripted(habits) => Some(Script::new(habits.clone(), place.validator)),
                 _ => None,
@@ -126,21 +154,26 @@ impl World {
             dice: Dice::new(options.seed, 2),
             machines,
             network: Network::new(plan.places.len(), plan.weather),
-            checker: Checker::new(honest, nodes, innocent, plan.epoch_blocks),
+            checker: Checker::new(honest, nodes, innocent, plan.epoch_blocks, traffic.as_ref().map(Books::new)),
             trace: Trace::new(options.trace),
             plots: BTreeMap::new(),
             sides: plan.sides(),
             goal: None,
             views_to_goal: None,
+            views_in_a_row: views_in_a_row(&plan, &ring),
             events: 0,
             ring,
             plan,
         };
-        world.begin();
+        world.begin(traffic);
         world
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, traffic: Option<Traffic>) {
+        for (when, at, number) in traffic.iter().flat_map(|traffic| &traffic.submissions) {
+            let tx = traffic.as_ref().map(|traffic| traffic.txs[*number].clone());
+            tx.into_iter().for_each(|tx| self.after(*when, Happening::Submission(*at, tx)));
+        }
         for at in 0..self.machines.len() {
             if self.machines[at].place.role != Role::Dead {
                 let after = self.dice.between(0, 20);
@@ -178,12 +211,14 @@ impl World {
     /// What came of it.
     pub fn outcome(self, options: &Options, verdict: Verdict) -> Outcome {
         let (trace_hash, trace) = self.trace.finish();
+        let transactions = self.checker.books.as_ref().map_or(String::new(), |books| format!("{books}\n"));
         Outcome {
             is_expected: if options.scenario.must_fork() { verdict.is_fork() } else { verdict.is_clean() },
-            schedule: format!("{}{verdict}\n", self.plan.describe()),
+            schedule: format!("{}{transactions}{verdict}\n", self.plan.describe()),
             heights: self.checker.height(),
             views: self.views_to_goal.unwrap_or_else(|| self.checker.views()),
             evidence: self.checker.evidence,
+            transactions: self.checker.books.as_ref().map_or(0, |books| books.transactions),
             events: self.events,
             millis: self.now,
             trace_hash,
@@ -213,7 +248,21 @@ impl World {
         if self.now > self.plan.heal_at + PATIENCE {
             return Some(self.stalled());
         }
-        self.laggard(goal).is_none().then_some(Verdict::Clean)
+        self.laggard(goal).is_none().then(|| self.at_the_end())
+    }
+
+    /// All is well but for what is looked at once: the whole state that each machine works with.
+    fn at_the_end(&mut self) -> Verdict {
+        for at in 0..self.machines.len() {
+            let Machine { running, app, .. } = &mut self.machines[at];
+            if let (Some(running), Some(ledger)) = (running, app.ledger()) {
+                self.checker.ledger_at(at, running.chain.height(), ledger.state(), true);
+            }
+        }
+        match self.checker.failure() {
+            Some(failure) => Verdict::Failed { failure: failure.clone(), at: self.now },
+            None => Verdict::Clean,
+        }
     }
 
     /// Views for three more heights. Each height takes one view of a leader that works; of any n views in a row at most f
@@ -221,8 +270,7 @@ impl World {
     /// more whose timers began apart; an epoch that ends asks for a tail; then the same once more, because the certificates
     /// of those who were ahead are still on their way.
     fn views_allowed(&self) -> u64 {
-        let faulty = u64::from(self.plan.validators - 1) / 3;
-        HEIGHTS_AFTER * (1 + faulty) + 3 * (1 + faulty)
+        (HEIGHTS_AFTER + 3) * (1 + self.views_in_a_row)
     }
 
     fn laggard(&self, goal: u64) -> Option<usize> {
@@ -263,6 +311,7 @@ impl World {
             Happening::Fault(at) if self.goal.is_none() => self.fault(at),
             Happening::Heal => self.heal(),
             Happening::Scripted(at, to, message) => self.scripted(at, &to, message),
+            Happening::Submission(at, tx) => self.submit(at, tx),
             _ => {}
         }
     }
@@ -298,7 +347,11 @@ impl World {
         let config = self.machines[at].config(&self.plan, self.planted.clone());
         let (set, real) = (self.ring.set().clone(), self.ring.is_real());
         self.machines[at].start(config, &set, real);
-        self.checker.restarted(at, self.machines[at].disk.record.as_ref());
+        let disk = &self.machines[at].disk;
+        self.checker.restarted(at, disk.record.as_ref());
+        if let Some(state) = &disk.state {
+            self.checker.ledger_at(at, disk.chain.height(), state, true);
+        }
         self.trace.note(self.now, at, "start", Round::default(), None);
         self.feed(at, Event::Start);
         let waiting = self.machines[at].waiting;
@@ -347,7 +400,11 @@ impl World {
         }
     }
 
+    /// With the ledger it is the mempool that says whether transactions wait.
     fn set_waiting(&mut self, at: usize, waiting: bool) {
+        if self.machines[at].app.ledger().is_some() {
+            return;
+        }
         self.machines[at].waiting = waiting;
         self.feed(at, Event::Waiting(waiting));
         self.try_build(at, false);
@@ -388,6 +445,33 @@ impl World {
 
 fn is_honest(role: &Role) -> bool {
     matches!(role, Role::Honest | Role::Dead | Role::Doomed)
+}
+
+/// Of any n views in a row at most f have a faulty leader, if all weights are equal. Else it is counted; that others may be
+/// skipped for a time adds one.
+fn views_in_a_row(plan: &Plan, ring: &Ring) -> u64 {
+    let equal = u64::from(plan.validators - 1) / 3;
+    if plan.is_even() {
+        return equal;
+    }
+    let (faulty, leaders) = (plan.faulty(), Leaders::new(&first_epoch(ring.set())));
+    let (mut row, mut most) = (0, 0);
+    for view in 1..=2 * ring.set().total_power() {
+        let is_faulty = faulty.contains(&leaders.index(Round::new(Epoch::ZERO, View::new(view))));
+        row = if is_faulty { row + 1 } else { 0 };
+        most = row.max(most);
+    }
+    equal.max(most) + 1
+}
+
+#[cfg(feature = "planted-bugs")]
+fn ledger_fault(options: &Options) -> fault::Planted {
+    fault::Planted::this(options.ledger_fault)
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn ledger_fault(_: &Options) -> fault::Planted {
+    fault::Planted::default()
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -1,16 +1,17 @@
 //! One write to the chain's database: everything in it becomes durable together, by one commit, or not at all.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 
+use super::blocks::Blocks;
 use super::db::{Shared, WHAT, begin_durable, read_signer, write_signer};
 use super::error::{StoreError, from_redb};
 use super::keys::{AccountTxKey, BlockKey, TxIndex};
 use super::reader::Tip;
-use super::row::{guarded, is_whole, open_write, put};
+use super::row::{guarded, open_write, put};
 use super::{tables, tree};
 use crate::ledger::tree::TreeUpdate;
 use crate::types::{AccountId, Height, TxId};
@@ -50,6 +51,8 @@ pub struct Batch {
     shared: Arc<Shared>,
     txn: Option<WriteTransaction>,
     tip: Option<Tip>,
+    /// Blocks that it writes.
+    blocks: Vec<BlockKey>,
     failed: bool,
 }
 
@@ -60,8 +63,8 @@ impl Batch {
             return Err(StoreError::Busy);
         }
         let tip = shared.tip.borrow().clone();
-        let mut batch = Self { shared, txn: None, tip, failed: false };
-        batch.txn = Some(guarded(WHAT, || begin_durable(&batch.shared.db, batch.shared.quick_repair))?);
+        let mut batch = Self { shared, txn: None, tip, blocks: Vec::new(), failed: false };
+        batch.txn = Some(guarded(WHAT, || begin_durable(WHAT, &batch.shared.db, batch.shared.quick_repair))?);
         Ok(batch)
     }
 
@@ -98,11 +101,19 @@ impl Batch {
     /// would ever remove them. Errors: `Corrupted`, `Io`, `Stopped`.
     pub fn put_pending<'b>(&mut self, blocks: impl IntoIterator<Item = &'b ProposedBlock>) -> Result<(), StoreError> {
         let tip = self.tip.as_ref().map(|tip| tip.height);
+        let above = blocks.into_iter().filter(|block| tip.is_none_or(|tip| block.header().height > tip));
+        let keyed = above.map(|block| (key_of(block), block));
+        let new: Vec<_> = keyed.filter(|(key, _)| !self.is_written(key)).collect();
+        self.blocks.extend(new.iter().map(|(key, _)| *key));
         self.write(|txn| {
-            let mut table = open_write(txn, tables::BLOCKS)?;
-            let mut above = blocks.into_iter().filter(|block| tip.is_none_or(|tip| block.header().height > tip));
-            above.try_for_each(|block| put_block(&mut table, key_of(block), block))
+            let mut table = Blocks::open(txn)?;
+            new.into_iter().try_for_each(|(key, block)| table.write(key, block))
         })
+    }
+
+    /// Whether this process has written a block whole, so that nothing of it needs to be looked at again.
+    fn is_written(&self, key: &BlockKey) -> bool {
+        self.blocks.contains(key) || locked(&self.shared.pending).contains(key)
     }
 
     /// Appends a final block: header, payload, receipts, index, state and tree; drops the pending blocks that conflict
@@ -116,8 +127,9 @@ impl Batch {
         };
         assert!(follows, "a final block follows the last final one");
         assert!(block.tree.height() == header.height, "the tree's version is the block's height");
+        let written = self.is_written(&key);
         self.write(|txn| {
-            write_chain(txn, key, block)?;
+            write_chain(txn, key, block, written)?;
             write_index(txn, header.height, block.txs)?;
             let mut state = open_write(txn, tables::STATE)?;
             for (at, value) in block.state {
@@ -141,11 +153,11 @@ impl Batch {
         let tip = self.tip.as_ref().map_or(Height::GENESIS, |tip| tip.height);
         let end = BlockKey::first(below.min(tip));
         self.write(|txn| {
-            let mut blocks = open_write(txn, tables::BLOCKS)?;
-            let old = keys_in(&blocks, BlockKey::first(Height::GENESIS), end, limit)?;
+            let mut blocks = Blocks::open(txn)?;
+            let old = blocks.keys(BlockKey::first(Height::GENESIS), end, limit)?;
             let mut receipts = open_write(txn, tables::RECEIPTS)?;
             for key in &old {
-                blocks.remove(key).map_err(|error| from_redb("blocks.v1", error))?;
+                blocks.remove(*key)?;
                 receipts.remove(key.height).map_err(|error| from_redb("receipts.v1", error))?;
             }
             Ok(old.len())
@@ -158,6 +170,11 @@ impl Batch {
         let txn = self.txn.take().filter(|_| !self.failed).ok_or(StoreError::Stopped)?;
         guarded(WHAT, || txn.commit().map_err(|error| from_redb(WHAT, error)))?;
         let tip = self.tip.take();
+        let mut pending = locked(&self.shared.pending);
+        pending.extend(self.blocks.drain(..));
+        // What is final is not written again.
+        pending.retain(|key| tip.as_ref().is_none_or(|tip| key.height > tip.height));
+        drop(pending);
         self.shared.tip.send_if_modified(|last| {
             let moved = last.as_ref().map(|tip| tip.height) != tip.as_ref().map(|tip| tip.height);
             *last = tip;
@@ -179,35 +196,23 @@ impl Drop for Batch {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn key_of(block: &ProposedBlock) -> BlockKey {
     BlockKey { height: block.header().height, hash: block.block.hash() }
 }
 
-type BlockTable<'t> = redb::Table<'t, BlockKey, &'static [u8]>;
-
-/// Writes a block unless it is there. What is there is read, so that a damaged row is replaced by the good one.
-fn put_block(table: &mut BlockTable<'_>, key: BlockKey, block: &ProposedBlock) -> Result<(), StoreError> {
-    match is_whole(table, tables::BLOCKS, key) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(StoreError::Corrupted { .. }) => put(table, tables::BLOCKS, key, &wire::encode(block)),
-        Err(error) => Err(error),
+fn write_chain(txn: &WriteTransaction, key: BlockKey, block: &FinalBlock<'_>, written: bool) -> Result<(), StoreError> {
+    let mut blocks = Blocks::open(txn)?;
+    if !written {
+        blocks.write(key, block.block)?;
     }
-}
-
-/// At most `limit` keys from `first` up to, not including, `end`.
-fn keys_in(table: &BlockTable<'_>, first: BlockKey, end: BlockKey, limit: usize) -> Result<Vec<BlockKey>, StoreError> {
-    let rows = table.range(first..end).map_err(|error| from_redb("blocks.v1", error))?;
-    let keys = rows.take(limit).map(|row| row.map(|(key, _)| key.value()));
-    keys.collect::<Result<_, _>>().map_err(|error| from_redb("blocks.v1", error))
-}
-
-fn write_chain(txn: &WriteTransaction, key: BlockKey, block: &FinalBlock<'_>) -> Result<(), StoreError> {
-    let mut blocks = open_write(txn, tables::BLOCKS)?;
-    put_block(&mut blocks, key, block.block)?;
-    let mut rivals = keys_in(&blocks, BlockKey::first(key.height), BlockKey::last(key.height), usize::MAX)?;
+    let mut rivals = blocks.keys(BlockKey::first(key.height), BlockKey::last(key.height), usize::MAX)?;
     rivals.retain(|rival| *rival != key);
     for rival in rivals {
-        blocks.remove(rival).map_err(|error| from_redb("blocks.v1", error))?;
+        blocks.remove(rival)?;
     }
     let header = wire::encode(block.block.header());
     put(&mut open_write(txn, tables::HEADERS)?, tables::HEADERS, key.height, &header)?;

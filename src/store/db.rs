@@ -5,18 +5,20 @@
 //! the same way up to a size. Commits are two-phase: the new state is flushed before the header names it, so that
 //! nobody who chose bytes of a block can make a torn commit look whole.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
 
 use super::batch::Batch;
 use super::error::{StoreError, from_redb};
+use super::keys::BlockKey;
 use super::reader::{Reader, Tip};
 use super::row::{Open, get, guarded, open_read, open_write, put};
 use super::signer::{KeyOrigin, Quarantine, Signer};
@@ -82,6 +84,8 @@ pub(super) struct Shared {
     pub(super) db: Open,
     pub(super) tip: watch::Sender<Option<Tip>>,
     pub(super) writing: AtomicBool,
+    /// Blocks above the tip that this process has written whole.
+    pub(super) pending: Mutex<BTreeSet<BlockKey>>,
     pub(super) quick_repair: bool,
 }
 
@@ -149,7 +153,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let repaired = Arc::new(AtomicBool::new(false));
         let db = guarded(WHAT, || {
-            let mut db = open_redb(backend, options, &repaired)?;
+            let mut db = open_redb(WHAT, backend, options, &repaired)?;
             migrate(&db)?;
             if len <= options.maintain_up_to.get() {
                 maintain(&mut db, len, repaired.load(Ordering::Relaxed))?;
@@ -166,7 +170,7 @@ impl Store {
         })?;
         let (tip, _) = watch::channel(tip);
         let quick_repair = options.quick_repair;
-        let shared = Shared { db, tip, writing: AtomicBool::new(false), quick_repair };
+        let shared = Shared { db, tip, writing: AtomicBool::new(false), pending: Mutex::default(), quick_repair };
         let repaired = repaired.load(Ordering::Relaxed);
         Ok(Self { shared: Arc::new(shared), chain: ChainId::from_bytes(chain), incarnation, repaired })
     }
@@ -211,7 +215,7 @@ impl Store {
     /// Checks every page of the file. Errors: `Corrupted`, `Busy` while a reader or batch is there, `Io`.
     pub fn check(&mut self) -> Result<(), StoreError> {
         let shared = Arc::get_mut(&mut self.shared).ok_or(StoreError::Busy)?;
-        guarded(WHAT, || check(&mut shared.db))
+        guarded(WHAT, || check(WHAT, &mut shared.db))
     }
 }
 
@@ -235,8 +239,9 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     synced.map_err(|error| StoreError::at("syncing", parent, error))
 }
 
-/// Opens redb's file and notes whether it had to be repaired.
+/// Opens redb's file and notes whether it had to be repaired. `what` is the file in errors.
 pub(super) fn open_redb(
+    what: &str,
     backend: impl StorageBackend,
     options: &Options,
     repaired: &Arc<AtomicBool>,
@@ -245,24 +250,24 @@ pub(super) fn open_redb(
     let note = Arc::clone(repaired);
     let mut builder = redb::Builder::new();
     builder.set_cache_size(cache).set_repair_callback(move |_| note.store(true, Ordering::Relaxed));
-    builder.create_with_backend(backend).map(Open::new).map_err(|error| from_redb(WHAT, error))
+    builder.create_with_backend(backend).map(Open::new).map_err(|error| from_redb(what, error))
 }
 
 /// Begins a write that will be durable, in two phases, when committed.
-pub(super) fn begin_durable(db: &Database, quick_repair: bool) -> Result<WriteTransaction, StoreError> {
-    let mut txn = db.begin_write().map_err(|error| from_redb(WHAT, error))?;
+pub(super) fn begin_durable(what: &str, db: &Database, quick_repair: bool) -> Result<WriteTransaction, StoreError> {
+    let mut txn = db.begin_write().map_err(|error| from_redb(what, error))?;
     txn.set_two_phase_commit(true);
     txn.set_quick_repair(quick_repair);
     Ok(txn)
 }
 
 /// Checks every page. A check that had to rebuild the list of free pages is a pass: no data depends on it.
-pub(super) fn check(db: &mut Database) -> Result<(), StoreError> {
-    db.check_integrity().map(|_| ()).map_err(|error| from_redb(WHAT, error))
+pub(super) fn check(what: &str, db: &mut Database) -> Result<(), StoreError> {
+    db.check_integrity().map(|_| ()).map_err(|error| from_redb(what, error))
 }
 
 fn initialize(db: &Database, identity: &Identity, place: Option<&[u8]>) -> Result<(), StoreError> {
-    let txn = begin_durable(db, false)?;
+    let txn = begin_durable(WHAT, db, false)?;
     {
         let mut meta = open_write(&txn, tables::META)?;
         put(&mut meta, tables::META, META_FORMAT, &FORMAT.to_be_bytes())?;
@@ -274,6 +279,7 @@ fn initialize(db: &Database, identity: &Identity, place: Option<&[u8]>) -> Resul
     }
     write_signer(&txn, &Signer::new(&identity.seed, identity.origin))?;
     open_write(&txn, tables::BLOCKS)?;
+    open_write(&txn, tables::BLOCK_PIECES)?;
     open_write(&txn, tables::HEADERS)?;
     open_write(&txn, tables::BLOCK_HEIGHTS)?;
     open_write(&txn, tables::CERTIFICATES)?;
@@ -304,7 +310,7 @@ fn migrate(db: &Database) -> Result<(), StoreError> {
     }
     let done = found.checked_sub(1).ok_or_else(|| StoreError::corrupted("meta.v1", META_FORMAT))?;
     for (step, format) in MIGRATIONS.iter().zip(2_u32..).skip(done as usize) {
-        let txn = begin_durable(db, false)?;
+        let txn = begin_durable(WHAT, db, false)?;
         step(&txn)?;
         put(&mut open_write(&txn, tables::META)?, tables::META, META_FORMAT, &format.to_be_bytes())?;
         txn.commit().map_err(|error| from_redb(WHAT, error))?;
@@ -316,7 +322,7 @@ fn migrate(db: &Database) -> Result<(), StoreError> {
 /// what that costs is paid for by what was written in between.
 fn maintain(db: &mut Database, len: u64, repaired: bool) -> Result<(), StoreError> {
     if !repaired {
-        check(db)?;
+        check(WHAT, db)?;
     }
     let txn = db.begin_read().map_err(|error| from_redb(WHAT, error))?;
     let last = get(&open_read(&txn, tables::META)?, tables::META, META_COMPACTED)?;
@@ -326,7 +332,7 @@ fn maintain(db: &mut Database, len: u64, repaired: bool) -> Result<(), StoreErro
         return Ok(());
     }
     db.compact().map_err(|error| from_redb(WHAT, error))?;
-    let txn = begin_durable(db, false)?;
+    let txn = begin_durable(WHAT, db, false)?;
     let stats = txn.stats().map_err(|error| from_redb(WHAT, error))?;
     let used = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
     put(&mut open_write(&txn, tables::META)?, tables::META, META_COMPACTED, &used.to_be_bytes())?;
@@ -341,7 +347,7 @@ fn notice_copy(db: &Database, place: &[u8]) -> Result<(), StoreError> {
     if same {
         return Ok(());
     }
-    let txn = begin_durable(db, false)?;
+    let txn = begin_durable(WHAT, db, false)?;
     let mut signer = read_signer(&open_write(&txn, tables::SIGNER)?)?;
     if signer.record().is_some() && signer.quarantine().is_none() {
         signer.set_quarantine(Some(Quarantine::Copied));

@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{ByteCount, ChainId, FileId, SlotRoot};
+use crate::types::{AccountId, ByteCount, ChainId, FileId, SlotRoot};
 
 /// This node's disk failed or its data is damaged. Never part of consensus: the node stops, or stops writing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused to read or write. After a failed write the file must be opened anew.
-    #[error("{doing} failed: {source}; mend the disk and start the node again")]
+    #[error("{doing} failed: {source}; {} and start the node again", if is_full(.source) { "free space on the disk" } else { "mend the disk" })]
     Io {
         /// What was tried.
         doing: String,
@@ -43,7 +43,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is not there.
-    #[error("{} does not exist; make a home with `trullo init`", .path.display())]
+    #[error("{} does not exist; restore it from a backup, or make a home with `trullo init`", .path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -85,9 +85,12 @@ impl StoreError {
     }
     /// Whether the disk or quota is full.
     pub fn is_disk_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+        matches!(self, Self::Io { source, .. } if is_full(source))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What redb says, in this program's words; `table` is what was being read or written.
@@ -119,6 +122,20 @@ pub enum SlotRefusal {
         need: ByteCount,
         /// Bytes that may still be taken.
         free: ByteCount,
+    },
+    /// The account's share of what the node holds without a deal is used up.
+    #[error(
+        "account {account} has {have} bytes here that no deal covers, and {need} more are over its {max}; commit what was begun, or wait until it is thrown away"
+    )]
+    Quota {
+        /// The account.
+        account: AccountId,
+        /// Bytes that count against it.
+        have: ByteCount,
+        /// Bytes asked for.
+        need: ByteCount,
+        /// Bytes that it may have.
+        max: ByteCount,
     },
     /// Another number of bytes than the slot has.
     #[error("{have} bytes were sent, the slot has {announced}; send it again")]

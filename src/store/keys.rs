@@ -30,6 +30,26 @@ impl BlockKey {
     }
 }
 
+/// A piece of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PieceKey {
+    /// The block.
+    pub block: BlockKey,
+    /// Which piece.
+    pub piece: u16,
+}
+
+impl PieceKey {
+    /// The lowest key of a block.
+    pub(super) const fn first(block: BlockKey) -> Self {
+        Self { block, piece: 0 }
+    }
+    /// The highest key of a block.
+    pub(super) const fn last(block: BlockKey) -> Self {
+        Self { block, piece: u16::MAX }
+    }
+}
+
 /// An account's transaction, by its place in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccountTxKey {
@@ -101,6 +121,20 @@ impl FixedKey for BlockKey {
     }
 }
 
+impl FixedKey for PieceKey {
+    type Bytes = [u8; 42];
+    fn to_bytes(self) -> [u8; 42] {
+        let mut out = [0; 42];
+        out[..40].copy_from_slice(&self.block.to_bytes());
+        out[40..].copy_from_slice(&self.piece.to_be_bytes());
+        out
+    }
+    fn parse(bytes: &[u8]) -> Self {
+        let block = BlockKey::parse(bytes.get(..40).unwrap_or_default());
+        Self { block, piece: u16::from_be_bytes(part(bytes, 40)) }
+    }
+}
+
 impl FixedKey for AccountTxKey {
     type Bytes = [u8; 44];
     fn to_bytes(self) -> [u8; 44] {
@@ -141,6 +175,7 @@ redb_keys! {
     BlockHash: 32;
     TxId: 32;
     BlockKey: 40;
+    PieceKey: 42;
     AccountTxKey: 44;
 }
 
@@ -164,6 +199,9 @@ mod tests {
             let block = |n: (u8, u64, u32)| BlockKey { height: Height::new(n.1), hash: BlockHash::from_bytes([n.0; 32]) };
             prop_assert_eq!(block(a).to_bytes().cmp(&block(b).to_bytes()), block(a).cmp(&block(b)));
             prop_assert_eq!(BlockKey::parse(&block(a).to_bytes()), block(a));
+            let piece = |n: (u8, u64, u32)| PieceKey { block: block(n), piece: n.2 as u16 };
+            prop_assert_eq!(piece(a).to_bytes().cmp(&piece(b).to_bytes()), piece(a).cmp(&piece(b)));
+            prop_assert_eq!(PieceKey::parse(&piece(a).to_bytes()), piece(a));
         }
     }
 }

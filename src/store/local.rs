@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use redb::{Database, ReadableDatabase, StorageBackend};
+use tokio::sync::watch;
 
 use super::db::{Options, begin_durable, check, open_file, open_redb, sync_parent};
 use super::error::{StoreError, from_redb};
@@ -71,6 +72,8 @@ struct Inner {
     chain: ChainId,
     queue: Mutex<Option<SyncSender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// The first write that failed; no later one can succeed.
+    failed: watch::Receiver<Option<StoreError>>,
 }
 
 impl Local {
@@ -103,7 +106,7 @@ impl Local {
     pub fn create_on(backend: impl StorageBackend, chain: ChainId) -> Result<(), StoreError> {
         guarded(WHAT, || {
             let db = redb::Builder::new().create_with_backend(backend).map_err(|e| from_redb(WHAT, e))?;
-            let txn = begin_durable(&db, false)?;
+            let txn = begin_durable(WHAT, &db, false)?;
             for table in TABLES {
                 open_write(&txn, table)?;
             }
@@ -123,9 +126,9 @@ impl Local {
         }
         let repaired = Arc::new(AtomicBool::new(false));
         let (db, chain) = guarded(WHAT, || {
-            let mut db = open_redb(backend, options, &repaired)?;
+            let mut db = open_redb(WHAT, backend, options, &repaired)?;
             if !repaired.load(Ordering::Relaxed) && len <= options.maintain_up_to.get() {
-                check(&mut db)?;
+                check(WHAT, &mut db)?;
             }
             let chain = read_meta(&db)?;
             Ok((Arc::new(db), chain))
@@ -133,16 +136,22 @@ impl Local {
         let (queue, requests) = sync_channel(QUEUE);
         let for_writer = Arc::clone(&db);
         let thread = std::thread::Builder::new().name("store-local".to_owned());
-        let writer = thread.spawn(move || write_all(&for_writer, &requests));
+        let (failure, failed) = watch::channel(None);
+        let writer = thread.spawn(move || write_all(&for_writer, &requests, &failure));
         let writer = writer.map_err(|error| StoreError::io("starting a thread", error))?;
         let (queue, writer) = (Mutex::new(Some(queue)), Mutex::new(Some(writer)));
-        Ok(Self { inner: Arc::new(Inner { db, chain, queue, writer }) })
+        Ok(Self { inner: Arc::new(Inner { db, chain, queue, writer, failed }) })
     }
 
     /// Whether it is for this chain. Errors: `WrongChain`.
     pub fn expect_chain(&self, expected: ChainId) -> Result<(), StoreError> {
         let found = self.inner.chain;
         if found == expected { Ok(()) } else { Err(StoreError::WrongChain { found, expected }) }
+    }
+
+    /// The failure after which nothing can be written any more, when there is one. The file must be opened anew then.
+    pub fn failed(&self) -> watch::Receiver<Option<StoreError>> {
+        self.inner.failed.clone()
     }
 
     /// Makes the changes durable, all or none; blocks until they are. Errors: `Io`, `Stopped`.
@@ -256,11 +265,14 @@ fn read_meta(db: &Database) -> Result<ChainId, StoreError> {
 }
 
 /// The writer: takes all that waits, commits it once, and tells everyone.
-fn write_all(db: &Database, requests: &Receiver<Request>) {
+fn write_all(db: &Database, requests: &Receiver<Request>, failure: &watch::Sender<Option<StoreError>>) {
     while let Ok(first) = requests.recv() {
         let mut group = vec![first];
         group.extend(requests.try_iter().take(QUEUE - 1));
         let result = guarded(WHAT, || commit(db, &group));
+        if let Err(error) = &result {
+            failure.send_if_modified(|first| first.is_none() && first.replace(error.clone()).is_none());
+        }
         for request in group {
             // Whoever no longer waits needs no answer.
             let _ = request.done.send(result.clone());
@@ -269,7 +281,7 @@ fn write_all(db: &Database, requests: &Receiver<Request>) {
 }
 
 fn commit(db: &Database, group: &[Request]) -> Result<(), StoreError> {
-    let txn = begin_durable(db, false)?;
+    let txn = begin_durable(WHAT, db, false)?;
     for write in group.iter().flat_map(|request| &request.writes) {
         let mut table = open_write(&txn, write.table)?;
         match &write.value {
@@ -344,6 +356,6 @@ mod tests {
         let missing = home.path().join("missing");
         assert!(matches!(open(&missing).err(), Some(StoreError::Missing { .. })));
         std::fs::write(&missing, [7; 9_000]).expect("a file");
-        assert!(matches!(open(&missing).err(), Some(StoreError::Corrupted { .. })));
+        assert!(matches!(open(&missing).err(), Some(StoreError::Corrupted { table, .. }) if table == "local.redb"));
     }
 }

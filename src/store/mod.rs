@@ -7,18 +7,21 @@
 //! Not here: what the bytes mean (`wire`, `ledger`), when they are written (`node`).
 
 pub mod batch;
+mod blocks;
 pub mod db;
 pub mod error;
 mod keys;
 pub mod local;
 mod place;
 pub mod reader;
+mod room;
 mod row;
 pub mod signer;
 pub mod slot_file;
 pub mod slots;
 pub mod tables;
 pub mod tree;
+mod uncommitted;
 pub mod upload;
 
 pub use batch::{Batch, FinalBlock, IndexedTx, StateChanges};
@@ -26,8 +29,9 @@ pub use db::{Identity, Options, Store};
 pub use error::{SlotError, SlotRefusal, StoreError};
 pub use local::Local;
 pub use reader::{AccountTx, Reader, Snapshot, SyncBlock, Tip, TxPlace};
+pub use room::UploadId;
 pub use row::KeyValue;
 pub use signer::{KeyOrigin, Quarantine, Signer};
 pub use slot_file::Slot;
-pub use slots::{SlotSettings, SlotUse, Slots, UploadId};
+pub use slots::{SlotSettings, SlotUse, Slots};
 pub use upload::Upload;

@@ -6,6 +6,7 @@ use borsh::BorshDeserialize;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use tokio::sync::watch;
 
+use super::blocks;
 use super::db::{Shared, WHAT};
 use super::error::{StoreError, from_redb};
 use super::keys::{AccountTxKey, BlockKey, TxIndex};
@@ -128,7 +129,7 @@ impl Snapshot {
     /// A final block; none when it is above the tip or its body was pruned.
     pub fn block(&self, height: Height) -> Result<Option<ProposedBlock>, StoreError> {
         match self.header(height)? {
-            Some(header) => self.value(tables::BLOCKS, BlockKey { height, hash: header.hash() }),
+            Some(header) => self.block_at(BlockKey { height, hash: header.hash() }),
             None => Ok(None),
         }
     }
@@ -140,7 +141,7 @@ impl Snapshot {
             None => self.pending_keys()?.into_iter().find(|key| key.hash == *hash).map(|key| key.height),
         };
         match height {
-            Some(height) => self.value(tables::BLOCKS, BlockKey { height, hash: *hash }),
+            Some(height) => self.block_at(BlockKey { height, hash: *hash }),
             None => Ok(None),
         }
     }
@@ -148,7 +149,7 @@ impl Snapshot {
     /// All blocks kept that are not final yet, ascending by height.
     pub fn pending_blocks(&self) -> Result<Vec<ProposedBlock>, StoreError> {
         let keys = self.pending_keys()?;
-        keys.into_iter().filter_map(|key| self.value(tables::BLOCKS, key).transpose()).collect()
+        keys.into_iter().filter_map(|key| self.block_at(key).transpose()).collect()
     }
 
     fn pending_keys(&self) -> Result<Vec<BlockKey>, StoreError> {
@@ -187,13 +188,12 @@ impl Snapshot {
         while let Some(height) = next.filter(|_| out.len() < count) {
             let Some(header) = self.header(height)? else { break };
             let key = BlockKey { height, hash: header.hash() };
-            let Some(encoded) = self.bytes(tables::BLOCKS, key)? else { break };
+            let Some(encoded) = self.block_bytes(key)? else { break };
             if encoded.len() > left && !out.is_empty() {
                 break;
             }
             left = left.saturating_sub(encoded.len());
-            let block = decode(&encoded).ok_or_else(|| StoreError::corrupted("blocks.v1", key.hash.to_string()))?;
-            out.push(SyncBlock { block, certificate: self.certificate(height)? });
+            out.push(SyncBlock { block: decoded_block(key, &encoded)?, certificate: self.certificate(height)? });
             next = height.next();
         }
         Ok(out)
@@ -245,6 +245,14 @@ impl Snapshot {
         guarded("state.v1", || scan(&open_read(&self.txn, tables::STATE)?, tables::STATE, prefix, after, limit))
     }
 
+    fn block_bytes(&self, key: BlockKey) -> Result<Option<Vec<u8>>, StoreError> {
+        guarded("blocks.v1", || blocks::read(&self.txn, key))
+    }
+
+    fn block_at(&self, key: BlockKey) -> Result<Option<ProposedBlock>, StoreError> {
+        self.block_bytes(key)?.map(|bytes| decoded_block(key, &bytes)).transpose()
+    }
+
     pub(super) fn bytes<'k, K: redb::Key + 'static>(
         &self,
         table: tables::Rows<K>,
@@ -264,6 +272,10 @@ impl Snapshot {
         let damaged = || StoreError::corrupted(redb::TableHandle::name(&table), text);
         decode(&bytes).map(Some).ok_or_else(damaged)
     }
+}
+
+fn decoded_block(key: BlockKey, bytes: &[u8]) -> Result<ProposedBlock, StoreError> {
+    decode(bytes).ok_or_else(|| StoreError::corrupted("blocks.v1", key.hash.to_string()))
 }
 
 fn decode<T: BorshDeserialize>(bytes: &[u8]) -> Option<T> {

@@ -27,14 +27,6 @@ fn check(table: &str, key: &[u8], value: &[u8]) -> [u8; CHECK] {
     out
 }
 
-/// The row of a value.
-pub(super) fn seal(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(value.len() + CHECK);
-    row.extend_from_slice(value);
-    row.extend_from_slice(&check(table, key, value));
-    row
-}
-
 /// The value of a row. Errors: `Corrupted`.
 pub(super) fn open<'a>(table: &str, key: &[u8], row: &'a [u8]) -> Result<&'a [u8], StoreError> {
     match row.split_last_chunk::<CHECK>() {
@@ -43,7 +35,7 @@ pub(super) fn open<'a>(table: &str, key: &[u8], row: &'a [u8]) -> Result<&'a [u8
     }
 }
 
-/// Writes one row.
+/// Writes one row, straight into the page.
 pub(super) fn put<'k, K: Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     definition: Rows<K>,
@@ -51,20 +43,28 @@ pub(super) fn put<'k, K: Key + 'static>(
     value: &[u8],
 ) -> Result<(), StoreError> {
     let name = redb::TableHandle::name(&definition);
-    let row = seal(name, K::as_bytes(&key).as_ref(), value);
-    table.insert(&key, row.as_slice()).map_err(|error| from_redb(name, error))?;
+    let sum = check(name, K::as_bytes(&key).as_ref(), value);
+    let mut row = table.insert_reserve(&key, value.len() + CHECK).map_err(|error| from_redb(name, error))?;
+    let (place, check) = row.as_mut().split_at_mut(value.len());
+    place.copy_from_slice(value);
+    check.copy_from_slice(&sum);
     Ok(())
 }
 
-/// Whether a row is there and whole. Errors: those of redb.
-pub(super) fn is_whole<'k, K: Key + 'static>(
-    table: &impl ReadableTable<K, &'static [u8]>,
+/// Writes one row unless it is there. What is there is read, so that a damaged row is replaced by the good one.
+pub(super) fn put_unless_whole<'k, K: Key + 'static>(
+    table: &mut Table<'_, K, &'static [u8]>,
     definition: Rows<K>,
     key: K::SelfType<'k>,
-) -> Result<bool, StoreError> {
+    value: &[u8],
+) -> Result<(), StoreError> {
     let name = redb::TableHandle::name(&definition);
-    let row = table.get(&key).map_err(|error| from_redb(name, error))?;
-    Ok(row.is_some_and(|row| open(name, K::as_bytes(&key).as_ref(), row.value()).is_ok()))
+    let whole = match table.get(&key).map_err(|error| from_redb(name, error)) {
+        Ok(row) => row.is_some_and(|row| open(name, K::as_bytes(&key).as_ref(), row.value()).is_ok()),
+        Err(StoreError::Corrupted { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    if whole { Ok(()) } else { put(table, definition, key, value) }
 }
 
 /// Reads one row.
@@ -170,6 +170,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn seal(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+        [value, &check(table, key, value)].concat()
+    }
 
     proptest! {
         #[test]

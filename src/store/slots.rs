@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use super::error::{SlotError, SlotRefusal, StoreError};
 use super::local::{Local, Write};
+use super::room::{Idle, Key, State, UploadId, hold};
 use super::slot_file::{Slot, file_len};
 use super::tables;
+use super::uncommitted::Uncommitted;
 use super::upload::Upload;
-use crate::types::{ByteCount, FileId, SlotRoot};
+use crate::types::{AccountId, ByteCount, FileId, SlotRoot};
 use crate::wire::SlotInfo;
 
-/// Uploads that nobody carries on and that are kept all the same, so that they can be resumed.
-pub const IDLE_UPLOADS_MAX: usize = 1_024;
 /// Rows read at once when all are looked through.
 const SCAN: usize = 1_024;
 
@@ -47,35 +47,6 @@ pub struct SlotUse {
     pub free: ByteCount,
 }
 
-/// Names an upload. Its sender chooses it, at random, and resumes by it.
-pub type UploadId = [u8; 32];
-
-/// What a task holds for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
-    /// An upload.
-    Upload(UploadId),
-    /// A slot whose index entry changes.
-    Slot(SlotRoot),
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Upload(id) => write!(f, "upload {}", hex::encode(id)),
-            Self::Slot(root) => write!(f, "slot {root}"),
-        }
-    }
-}
-
-/// An upload that nobody carries on just now.
-struct Idle {
-    id: UploadId,
-    /// Bytes on disk that can be trusted.
-    bytes: u64,
-    since: Instant,
-}
-
 /// All slots of a node; cheap to clone, for any thread. Its calls block on the disk.
 #[derive(Clone, Debug)]
 pub struct Slots {
@@ -91,29 +62,6 @@ pub(super) struct Inner {
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Slots").field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
-
-struct State {
-    settings: SlotSettings,
-    slots: u64,
-    stored: u64,
-    /// What tasks hold, with the bytes set aside for it.
-    busy: BTreeMap<Key, u64>,
-    /// Uploads that nobody carries on, the oldest first.
-    idle: VecDeque<Idle>,
-}
-
-impl State {
-    fn pending(&self) -> u64 {
-        let (busy, idle) = (self.busy.values(), self.idle.iter().map(|idle| &idle.bytes));
-        busy.chain(idle).fold(0, |sum, bytes| sum.saturating_add(*bytes))
-    }
-    fn free(&self, disk: u64) -> u64 {
-        let offered = self.settings.capacity.get().saturating_sub(self.stored).saturating_sub(self.pending());
-        // What idle uploads hold is already missing from the disk's own figure.
-        let coming = self.busy.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
-        offered.min(disk.saturating_sub(self.settings.reserve.get()).saturating_sub(coming))
     }
 }
 
@@ -146,31 +94,8 @@ fn root_from(table: &str, bytes: &[u8]) -> Result<SlotRoot, StoreError> {
     Ok(SlotRoot::from_bytes(raw))
 }
 
-/// Keeps other tasks from the same upload or slot while it lives.
-#[derive(Debug)]
-pub(super) struct Hold {
-    slots: Arc<Inner>,
-    key: Key,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.slots.state().busy.remove(&self.key);
-    }
-}
-
-/// Takes an upload or a slot for the calling task alone.
-pub(super) fn hold(slots: &Arc<Inner>, key: Key) -> Result<Hold, SlotRefusal> {
-    let mut state = slots.state();
-    if state.busy.contains_key(&key) {
-        return Err(SlotRefusal::Busy(key.to_string()));
-    }
-    state.busy.insert(key, 0);
-    Ok(Hold { slots: Arc::clone(slots), key })
-}
-
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // The state holds after any step of whoever panicked with it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,7 +109,7 @@ impl Inner {
         self.dir.join("tmp").join(hex::encode(id))
     }
     /// Bytes that the file system has left for this process.
-    fn disk_free(&self) -> Result<u64, StoreError> {
+    pub(super) fn disk_free(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::statvfs(&self.dir);
         let stat = stat.map_err(|error| StoreError::at("asking for free space of", &self.dir, error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -218,8 +143,9 @@ impl Inner {
             Write::put(tables::FILE_SLOTS, claim_key(file, place), *info.root.as_bytes()),
             Write::remove(tables::UPLOADS, *id),
         ])?;
+        let mut state = self.state();
+        state.uncommitted.stored(id, *file, place, info.len);
         if before.is_none() {
-            let mut state = self.state();
             state.slots += 1;
             state.stored = state.stored.saturating_add(info.len);
         }
@@ -233,32 +159,6 @@ impl Inner {
             None => Ok(()),
         }
     }
-    /// Sees to it that an upload has `bytes` set aside, at the cost of uploads that nobody carries on; `on_disk` of them take
-    /// no new space. Who asks must hold it.
-    pub(super) fn set_aside(self: &Arc<Self>, id: &UploadId, bytes: u64, on_disk: u64) -> Result<(), SlotError> {
-        let key = Key::Upload(*id);
-        loop {
-            let disk = self.disk_free()?.saturating_add(on_disk);
-            let evicted = {
-                let mut state = self.state();
-                let before = state.busy.insert(key, 0).unwrap_or_default();
-                let free = state.free(disk);
-                if bytes <= free && state.idle.len() < IDLE_UPLOADS_MAX {
-                    state.busy.insert(key, bytes.max(before));
-                    return Ok(());
-                }
-                state.busy.insert(key, before);
-                let oldest = state.idle.iter().position(|idle| !state.busy.contains_key(&Key::Upload(idle.id)));
-                let Some(idle) = oldest.and_then(|at| state.idle.remove(at)) else {
-                    let (need, free) = (ByteCount::new(bytes), ByteCount::new(free));
-                    return Err(SlotRefusal::Full { need, free }.into());
-                };
-                state.busy.insert(Key::Upload(idle.id), 0);
-                (Hold { slots: Arc::clone(self), key: Key::Upload(idle.id) }, idle.id)
-            };
-            self.discard(&evicted.1)?;
-        }
-    }
 }
 
 impl Slots {
@@ -267,7 +167,8 @@ impl Slots {
     pub fn open(dir: &Path, local: Local, settings: SlotSettings) -> Result<Self, StoreError> {
         let tmp = dir.join("tmp");
         std::fs::create_dir_all(&tmp).map_err(|error| StoreError::at("making", &tmp, error))?;
-        let state = State { settings, slots: 0, stored: 0, busy: BTreeMap::new(), idle: VecDeque::new() };
+        let (busy, idle, uncommitted) = (BTreeMap::new(), VecDeque::new(), Uncommitted::default());
+        let state = State { settings, slots: 0, stored: 0, busy, idle, uncommitted };
         let slots = Self { inner: Arc::new(Inner { dir: dir.to_owned(), local, state: Mutex::new(state) }) };
         slots.sweep()?;
         Ok(slots)
@@ -384,19 +285,39 @@ impl Slots {
     /// Begins an upload, or resumes it at `Upload::offset`. `reserve` is the number of bytes that are expected; more can come,
     /// as long as there is room. Errors: `Refused(Full)`, `Refused(Busy)`, `Corrupted`, `Io`.
     pub fn upload(&self, id: UploadId, reserve: u64) -> Result<Upload, SlotError> {
+        self.begin(None, id, reserve)
+    }
+
+    /// The same for an account, which answers for the bytes until a deal covers them. Errors: `Refused(Quota)` too.
+    pub fn upload_of(&self, account: AccountId, id: UploadId, reserve: u64) -> Result<Upload, SlotError> {
+        self.begin(Some(account), id, reserve)
+    }
+
+    fn begin(&self, account: Option<AccountId>, id: UploadId, reserve: u64) -> Result<Upload, SlotError> {
         let held = hold(&self.inner, Key::Upload(id))?;
         let before = {
             let mut state = self.inner.state();
+            if let Some(account) = account {
+                state.uncommitted.begin(id, account);
+            }
             let at = state.idle.iter().position(|idle| idle.id == id);
             at.and_then(|at| state.idle.remove(at)).map_or(0, |idle| idle.bytes)
         };
         let room = reserve.max(before);
-        let granted = self.inner.set_aside(&id, room, before);
-        let opened = granted.and_then(|()| Upload::open(held, Arc::clone(&self.inner), id, before, room));
-        if opened.is_err() && before > 0 {
-            self.inner.keep(id, before);
-        }
-        opened
+        let keep = || {
+            if before > 0 {
+                self.inner.keep(id, before);
+            }
+        };
+        // It is still held then, so that it stays its account's.
+        self.inner.set_aside(&id, room, before).inspect_err(|_| keep())?;
+        Upload::open(held, Arc::clone(&self.inner), id, before, room).inspect_err(|_| keep())
+    }
+
+    /// A deal covers these places of the file: their bytes count against nobody any more.
+    pub fn covered(&self, file: &FileId, places: &[u8]) {
+        let mut state = self.inner.state();
+        places.iter().for_each(|place| state.uncommitted.covered(*file, *place));
     }
 
     /// Throws away uploads that nobody has carried on for so long. Returns how many. Errors: `Io`, `Stopped`.
@@ -425,8 +346,9 @@ impl Slots {
     /// lengths. Errors: `Refused(Busy)` while one of them is being written: try again; `Corrupted`, `Io`.
     pub fn remove_file(&self, file: &FileId) -> Result<Vec<(SlotRoot, u64)>, SlotError> {
         let mut claims: BTreeMap<SlotRoot, u32> = BTreeMap::new();
-        let mut writes = Vec::new();
+        let (mut writes, mut places) = (Vec::new(), Vec::new());
         for (place, root) in self.of_file(file)? {
+            places.push(place);
             *claims.entry(root).or_default() += 1;
             writes.push(Write::remove(tables::FILE_SLOTS, claim_key(file, place)));
         }
@@ -449,6 +371,7 @@ impl Slots {
             }
         }
         self.inner.local.write(writes)?;
+        self.covered(file, &places);
         for (root, len) in &removed {
             let mut state = self.inner.state();
             state.slots = state.slots.saturating_sub(1);

@@ -222,6 +222,51 @@ fn idle_uploads_are_dropped_when_they_are_old() {
     assert_eq!(home.slots().usage().expect("figures").pending, ByteCount::new(1_000));
 }
 
+fn account(n: u8) -> AccountId {
+    AccountId::from_bytes([n; 32])
+}
+
+#[test]
+fn an_account_has_a_share_of_what_is_free_until_a_deal_covers_its_slots() {
+    let home = Home::new(SlotSettings { capacity: ByteCount::new(100_000), reserve: ByteCount::ZERO });
+    let slots = home.slots();
+    let kept = bytes(40_000, 1);
+    let mut upload = slots.upload_of(account(1), [1; 32], 40_000).expect("within its share");
+    let over = || refusal(slots.upload_of(account(1), [2; 32], 10_000));
+    assert!(matches!(over(), SlotRefusal::Quota { account: of, .. } if of == account(1)));
+    drop(slots.upload_of(account(2), [3; 32], 20_000).expect("another account has its own share"));
+    drop(slots.upload([4; 32], 60_000).expect("the node itself may use all of its room"));
+    upload.append(&kept).expect("there is room");
+    upload.finish(&info(&kept), file(1), 7).expect("a slot");
+    assert!(matches!(over(), SlotRefusal::Quota { .. }), "a slot without a deal counts on");
+    slots.covered(&file(1), &[6]);
+    assert!(matches!(over(), SlotRefusal::Quota { .. }), "another slot's deal changes nothing");
+    slots.covered(&file(1), &[7]);
+    drop(slots.upload_of(account(1), [2; 32], 10_000).expect("a deal covers the other"));
+    let mut again = slots.upload_of(account(1), [5; 32], 20_000).expect("within its share");
+    again.append(&kept[..20_000]).expect("there is room");
+    assert!(matches!(refusal(again.append(&kept)), SlotRefusal::Quota { .. }), "more than was set aside");
+    again.finish(&info(&kept[..20_000]), file(2), 0).expect("a slot");
+    assert!(matches!(refusal(slots.upload_of(account(1), [2; 32], 15_000)), SlotRefusal::Quota { .. }));
+    slots.remove_file(&file(2)).expect("a removal");
+    assert!(slots.upload_of(account(1), [2; 32], 15_000).is_ok(), "what is removed counts no more");
+    let state = slots.inner.state();
+    assert!(state.uncommitted.is_empty(), "{:?}", state.uncommitted);
+}
+
+#[test]
+fn an_accounts_own_interrupted_uploads_give_way_to_its_next() {
+    let home = Home::new(SlotSettings { capacity: ByteCount::new(100_000), reserve: ByteCount::ZERO });
+    for id in [1, 2] {
+        let mut upload = home.slots().upload_of(account(id), [id; 32], 0).expect("there is room");
+        upload.append(&[0; 20_000]).expect("there is room");
+    }
+    drop(home.slots().upload_of(account(2), [3; 32], 30_000).expect("its own makes room"));
+    let pending = home.slots().usage().expect("figures").pending;
+    assert_eq!(pending, ByteCount::new(20_000), "the other account's stays");
+    assert_eq!(home.slots().upload_of(account(1), [1; 32], 0).expect("it is there").offset(), 20_000);
+}
+
 #[test]
 fn any_flipped_bit_names_slot_and_offset() {
     let home = Home::new(ROOMY);

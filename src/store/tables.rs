@@ -5,7 +5,7 @@
 
 use redb::TableDefinition;
 
-use super::keys::{AccountTxKey, BlockKey};
+use super::keys::{AccountTxKey, BlockKey, PieceKey};
 use crate::types::{BlockHash, Height, TxId};
 
 /// A table of rows under a key.
@@ -17,8 +17,10 @@ pub(super) type Rows<K> = TableDefinition<'static, K, &'static [u8]>;
 pub(super) const META: Rows<&str> = TableDefinition::new("meta.v1");
 /// The node key with its safety record, in one row: neither is ever there without the other.
 pub(super) const SIGNER: Rows<&str> = TableDefinition::new("signer.v1");
-/// Blocks with their justification: final ones, and those voted for that are not final yet.
+/// Blocks with their justification, or the first piece of a long one: final ones, and those voted for that are not final yet.
 pub(super) const BLOCKS: Rows<BlockKey> = TableDefinition::new("blocks.v1");
+/// What of a block is over the first piece, by the block and the piece's number from 1 on.
+pub(super) const BLOCK_PIECES: Rows<PieceKey> = TableDefinition::new("block_pieces.v1");
 /// Headers of final blocks. Heights have no gaps.
 pub(super) const HEADERS: Rows<Height> = TableDefinition::new("headers.v1");
 /// Height of a final block, by its hash.

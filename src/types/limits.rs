@@ -71,8 +71,11 @@ pub const SUMS_FANOUT: u64 = 64;
 /// Proof of one value in the state tree, bytes: 256 siblings of at most 65 bytes and a leaf.
 pub const STATE_PROOF_BYTES_MAX: usize = 32 << 10;
 
-/// Inputs that wait for the chain thread. The network's own queue in front of it is bounded by bytes and per peer.
+/// Inputs of the node itself that wait for the chain thread: each is small, or the answer to what the thread has asked for,
+/// which is one thing of a kind at a time. Consensus messages of peers wait in a queue that is bounded by bytes.
 pub const CHAIN_INBOX_MAX: usize = 256;
+/// Bytes of consensus messages that the chain thread takes for one turn; the one that goes beyond is the last.
+pub const CHAIN_TURN_BYTES_MAX: usize = 12 << 20;
 
 /// Data plus parity shards of a file: what GF(2^8) allows, less one.
 pub const SLOTS_MAX: usize = 255;
@@ -90,6 +93,16 @@ pub const MANIFEST_SEALED_BYTES_MAX: usize = 8 << 10;
 pub const FILE_NAME_BYTES_MAX: usize = 1_024;
 /// One block of a slot as it is read and proven on the network, bytes. A power of two times 1 KiB.
 pub const SLOT_BLOCK_BYTES: usize = 1 << 18;
+/// Bytes of uploads and slots of one account that a storage node holds and no deal covers yet.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 1 << 40;
+/// And at most one part in so many of what the node has free for the account.
+pub const UNCOMMITTED_SHARE: u64 = 2;
+/// What an upload or a slot that no deal covers costs beside its bytes, so that empty ones are bounded too.
+pub const UNCOMMITTED_OVERHEAD_BYTES: u64 = 4 << 10;
+/// Blocks for which an upload ticket is signed.
+pub const TICKET_BLOCKS: u64 = 2_000;
+/// Blocks for which a storage node lets a ticket hold: whoever is behind the network sees tickets of those who are not.
+pub const TICKET_BLOCKS_MAX: u64 = 20_000;
 
 /// Addresses of one node in its registration.
 pub const NODE_ADDRESSES_MAX: usize = 8;
@@ -112,7 +125,11 @@ pub const CONSENSUS_OUTBOX_BYTES_MAX: usize = 24 << 20;
 /// The same for a peer that is not connected: what it may still want after a short absence, or one message.
 pub const CONSENSUS_ABSENT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of consensus messages from one peer that wait to be handled; then that peer is not read from.
-pub const CONSENSUS_INBOX_BYTES_MAX: usize = 12 << 20;
+pub const CONSENSUS_INBOX_PEER_BYTES_MAX: usize = 12 << 20;
+/// The same of all peers together, beyond what each is assured.
+pub const CONSENSUS_INBOX_BYTES_MAX: usize = 96 << 20;
+/// What each peer may have waiting whatever the others have: votes and timeouts with their certificates always come in.
+pub const CONSENSUS_INBOX_ASSURED_BYTES: usize = 64 << 10;
 /// What a message costs in a queue beside its bytes, so that empty ones are bounded too.
 pub const QUEUED_MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// Bytes of gossip forwarded by one peer that wait to be handled; more of it is dropped.
@@ -154,6 +171,9 @@ pub const CONNECTIONS_PENDING_MAX: u32 = 128;
 /// Connections with one peer: both sides may dial at once, and a restarted peer's old one may linger.
 pub const CONNECTIONS_PER_PEER_MAX: u32 = 3;
 
+/// Connections of the HTTP interface at once; further ones wait until one of them ends.
+pub const API_CONNECTIONS_MAX: usize = 256;
+
 /// A genesis file, bytes.
 pub const GENESIS_BYTES_MAX: usize = 16 << 20;
 /// A proof bundle, bytes.
@@ -187,9 +207,11 @@ const _: () = assert!(
 const _: () = assert!(MEMPOOL_SENDER_BYTES_MAX <= MEMPOOL_BYTES_MAX, "one sender's share is part of the whole");
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= CONSENSUS_OUTBOX_BYTES_MAX, "one message fits the outbox");
 const _: () = assert!(
-    CONSENSUS_MESSAGE_BYTES_MAX + QUEUED_MESSAGE_OVERHEAD_BYTES <= CONSENSUS_INBOX_BYTES_MAX,
+    CONSENSUS_MESSAGE_BYTES_MAX + QUEUED_MESSAGE_OVERHEAD_BYTES <= CONSENSUS_INBOX_PEER_BYTES_MAX,
     "one message fits the inbox"
 );
+const _: () =
+    assert!(CONSENSUS_INBOX_PEER_BYTES_MAX <= CONSENSUS_INBOX_BYTES_MAX, "one peer's share is part of the whole");
 const _: () = assert!(SYNC_BYTES_MAX <= ANSWER_BYTES_MAX, "an answer to a sync request fits");
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= ANSWER_BYTES_MAX, "a block and its certificate fit one answer");
 const _: () = assert!(
@@ -198,4 +220,5 @@ const _: () = assert!(
     "honest peers are never told to come later"
 );
 const _: () = assert!(TX_BYTES_MAX < REQUEST_BYTES_MAX, "a transaction fits one request");
+const _: () = assert!(TICKET_BLOCKS <= TICKET_BLOCKS_MAX, "a ticket holds as long as it is signed for");
 const _: () = assert!(CONNECTIONS_INBOUND_MAX < CONNECTIONS_MAX, "some connections are kept for own dials");

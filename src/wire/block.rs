@@ -1,6 +1,8 @@
 //! Blocks: a header that is hashed and signed, and the payload that it commits to.
 
-use borsh::{BorshDeserialize, BorshSerialize};
+use std::io::Read as _;
+
+use borsh::{BorshDeserialize, BorshSerialize, io};
 use bytes::Bytes;
 
 use super::{DecodeError, Tx, VerifiedTx};
@@ -52,6 +54,7 @@ pub struct Block {
     /// The header.
     pub header: Header,
     /// Encoded transactions; consensus never looks inside.
+    #[borsh(deserialize_with = "read_payload")]
     pub payload: Bytes,
 }
 
@@ -60,6 +63,17 @@ impl Block {
     pub fn hash(&self) -> BlockHash {
         self.header.hash()
     }
+}
+
+/// The bytes of a payload, in one copy. A length that lies costs at most the room of the longest payload.
+fn read_payload<R: io::Read>(reader: &mut R) -> io::Result<Bytes> {
+    let len = u32::deserialize_reader(reader)?;
+    let mut payload = Vec::with_capacity((len as usize).min(limits::BLOCK_PAYLOAD_BYTES_MAX));
+    reader.take(u64::from(len)).read_to_end(&mut payload)?;
+    if payload.len() != len as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(payload.into())
 }
 
 /// The payload of a block with these transactions: the canonical bytes of their list.

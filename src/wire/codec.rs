@@ -20,7 +20,8 @@ pub enum DecodeError {
 
 /// The canonical bytes of a value.
 pub fn encode<T: BorshSerialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+    // Counting first costs less than growing: large values are a few long byte strings.
+    let mut out = Vec::with_capacity(borsh::object_length(value).unwrap_or_default());
     // A Vec takes every write, and the derived encoders fail on nothing else.
     let written = value.serialize(&mut out);
     assert!(written.is_ok(), "encoding into memory does not fail");

@@ -13,8 +13,8 @@ use trullo::ledger::record::DealStatus;
 use trullo::ledger::{Key, Record};
 use trullo::node::files::get::OpenFile;
 use trullo::node::{Handle, NodeError, NodeFailure};
-use trullo::store::StoreError;
-use trullo::types::{Amount, FileId};
+use trullo::store::{Options, Store, StoreError};
+use trullo::types::{Amount, FileId, Height};
 use trullo::wire::PublicManifest;
 
 use crate::cluster::{Cluster, PATIENCE};
@@ -330,6 +330,7 @@ async fn wrong_requests_get_a_reason_and_a_code_and_garbage_is_dropped() {
         ("GET /v1/files HTTP/1.1".to_owned(), 401, "content of api.token in the node's home"),
         (format!("GET /v1/files HTTP/1.1{good}\r\nOrigin: http://page"), 403, "requests of web pages"),
         (format!("GET /v1/nothing HTTP/1.1{good}"), 404, "no such route"),
+        (format!("GET /v1/events?since=99999999 HTTP/1.1{good}"), 404, "is not final here yet"),
         (format!("POST /v1/txs HTTP/1.1{good}\r\nContent-Length: 3"), 400, "malformed bytes"),
         (
             format!("POST /v1/transfers HTTP/1.1{good}\r\nContent-Type: application/json\r\nContent-Length: 3"),
@@ -361,6 +362,41 @@ async fn wrong_requests_get_a_reason_and_a_code_and_garbage_is_dropped() {
     );
     go_on(&cluster, "validator-1").await;
     drop(half_open);
+    cluster.stop_all().await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_from_a_height_that_was_pruned_are_gone_and_later_ones_come() {
+    let mut cluster = Cluster::new(1, 0, 0);
+    cluster.start_all().await;
+    cluster.reach(6).await;
+    cluster.stop("validator-1").await;
+    let store = Store::open(&cluster.home("validator-1").join("node.redb"), &Options::default()).expect("a database");
+    let mut batch = store.batch().expect("a write");
+    assert_eq!(batch.prune_bodies(Height::new(5), 100).expect("a write"), 5);
+    batch.commit().expect("a commit");
+    drop(store);
+    let node = cluster.start("validator-1").await;
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let server = trullo::api::serve(node, listen, "secret").await.expect("the API listens");
+    let head = |since: u64| format!("GET /v1/events?since={since} HTTP/1.1\r\nAuthorization: Bearer secret");
+    let (status, body) = ask(&server, &head(3), b"").await;
+    assert!(status == 410 && body.contains("the body of block 4 was pruned here"), "{status} {body}");
+    let mut stream = TcpStream::connect(server.address).await.expect("the API listens");
+    let request = format!("{}\r\nHost: {}\r\n\r\n", head(4), server.address);
+    stream.write_all(request.as_bytes()).await.expect("it takes a request");
+    let mut answer = String::new();
+    let reading = async {
+        let mut piece = [0; 4_096];
+        while !answer.contains("\"height\":5") {
+            let read = stream.read(&mut piece).await.expect("an answer");
+            assert!(read > 0, "{answer}");
+            answer.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the first block that is there comes");
+    drop(stream);
     cluster.stop_all().await;
     server.finish().await;
 }

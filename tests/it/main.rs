@@ -1,6 +1,10 @@
 //! Integration tests: whole nodes with real databases and real connections.
 
+mod accounts;
 mod bad_input;
 mod cluster;
+mod command_line;
+mod full_disk;
 mod nodes;
 mod processes;
+mod uploads;

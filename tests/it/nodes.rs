@@ -76,6 +76,41 @@ async fn a_transaction_that_reached_nobody_does_not_hold_up_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_is_cut_off_from_the_others_hands_its_transactions_on() {
+    let mut cluster = Cluster::new(4, 0, 1);
+    let keys = cluster.member("user-1").keys.clone();
+    let action = transfer(&mut cluster);
+    cluster.start_all().await;
+    cluster.reach(1).await;
+    let (alone, user) = (cluster.handle("validator-4"), cluster.handle("user-1"));
+    let node = |name: &str| cluster.handle(name).identity().node;
+    let mut others: Vec<_> = (1..=3).map(|number| node(&format!("validator-{number}"))).collect();
+    let quorum = others.clone();
+    others.push(user.identity().node);
+    alone.set_denied(others).await.expect("the links are cut");
+    let connected = |wanted: usize| {
+        let mut connected = alone.net().connected();
+        async move {
+            let changed = connected.wait_for(|peers| peers.len() == wanted);
+            tokio::time::timeout(PATIENCE, changed).await.expect("in time").expect("it runs on");
+        }
+    };
+    connected(0).await;
+    let body = TxBody { chain: user.identity().chain, sender: keys.account_id(), nonce: 0, action };
+    let id = alone.submit(Tx::sign(body, keys.signing())).await.expect("taken in where nobody hears of it");
+    alone.set_denied(quorum).await.expect("one link is mended");
+    connected(1).await;
+    let mut tips = user.reader().watch();
+    let settled = async {
+        while user.final_tx(&id).expect("a readable chain").is_none() {
+            tips.changed().await.expect("it runs on");
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("the others make it final");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_action_whose_nonce_another_transaction_took_is_signed_anew() {
     let mut cluster = Cluster::new(4, 0, 1);
     let action = transfer(&mut cluster);

@@ -8,16 +8,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A network of processes that is taken down at the end of the test.
-struct Testnet {
-    dir: TempDir,
+pub struct Testnet {
+    pub dir: TempDir,
 }
 
-fn trullo(args: &[&str]) -> Output {
+pub fn trullo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_trullo")).args(args).output().expect("the program runs")
 }
 
 /// The JSON on the last line of a run that must succeed.
-fn json(args: &[&str]) -> Value {
+pub fn json(args: &[&str]) -> Value {
     let out = trullo(args);
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "trullo {args:?}: {:?}\n{stdout}\n{stderr}", out.status);
@@ -28,14 +28,14 @@ fn json(args: &[&str]) -> Value {
 }
 
 /// The exit code and the last line of stderr.
-fn failure(args: &[&str]) -> (i32, String) {
+pub fn failure(args: &[&str]) -> (i32, String) {
     let out = trullo(args);
     let stderr = String::from_utf8_lossy(&out.stderr);
     (out.status.code().unwrap_or(-1), stderr.trim_end().lines().last().unwrap_or_default().to_owned())
 }
 
 /// Repeats a look at the world until it is as it should be.
-fn until(what: &str, within: Duration, mut look: impl FnMut() -> bool) {
+pub fn until(what: &str, within: Duration, mut look: impl FnMut() -> bool) {
     let end = Instant::now() + within;
     while !look() {
         assert!(Instant::now() < end, "not within {within:?}: {what}");
@@ -43,45 +43,45 @@ fn until(what: &str, within: Duration, mut look: impl FnMut() -> bool) {
 }
 
 impl Testnet {
-    fn up(validators: u8, storage: u8, users: u8) -> Self {
+    pub fn up(validators: u8, storage: u8, users: u8) -> Self {
         let net = Self { dir: tempfile::tempdir().expect("a temporary directory") };
         net.start_all(validators, storage, users);
         net
     }
-    fn start_all(&self, validators: u8, storage: u8, users: u8) {
+    pub fn start_all(&self, validators: u8, storage: u8, users: u8) {
         let (v, s, u) = (validators.to_string(), storage.to_string(), users.to_string());
         json(&["testnet", "up", "--dir", self.path(), "--validators", &v, "--storage", &s, "--users", &u, "--json"]);
     }
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.dir.path().to_str().expect("a path in UTF-8")
     }
-    fn home(&self, name: &str) -> String {
+    pub fn home(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().expect("a path in UTF-8").to_owned()
     }
-    fn kill(&self, name: &str) {
+    pub fn kill(&self, name: &str) {
         json(&["testnet", "kill", name, "--dir", self.path(), "--json"]);
     }
-    fn start(&self, name: &str) {
+    pub fn start(&self, name: &str) {
         json(&["testnet", "start", name, "--dir", self.path(), "--json"]);
     }
-    fn node(&self, name: &str) -> Value {
+    pub fn node(&self, name: &str) -> Value {
         let status = json(&["testnet", "status", "--dir", self.path(), "--json"]);
         let nodes = status["nodes"].as_array().expect("a list of nodes").clone();
         nodes.into_iter().find(|node| node["name"] == name).expect("a known node")
     }
-    fn height(&self, name: &str) -> u64 {
+    pub fn height(&self, name: &str) -> u64 {
         self.node(name)["height"].as_u64().unwrap_or(0)
     }
-    fn account(&self, name: &str) -> String {
+    pub fn account(&self, name: &str) -> String {
         let view = json(&["--home", &self.home(name), "account", "show", "--json"]);
         view["id"].as_str().expect("an id").to_owned()
     }
-    fn balance(&self, asked: &str, account: &str) -> Option<u64> {
+    pub fn balance(&self, asked: &str, account: &str) -> Option<u64> {
         let out = trullo(&["--home", &self.home(asked), "ledger", "account", account, "--json"]);
         let view: Value = serde_json::from_slice(&out.stdout).ok()?;
         view["balance"].as_u64()
     }
-    fn transfer(&self, from: &str, to: &str, amount: u64) -> u64 {
+    pub fn transfer(&self, from: &str, to: &str, amount: u64) -> u64 {
         let amount = amount.to_string();
         let view = json(&["--home", &self.home(from), "account", "transfer", to, &amount, "--json"]);
         view["height"].as_u64().expect("a height")
@@ -94,7 +94,7 @@ impl Drop for Testnet {
     }
 }
 
-fn write_sample(path: &Path, len: usize) -> Vec<u8> {
+pub fn write_sample(path: &Path, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(b"process sample").finalize_xof().fill(&mut bytes);
     std::fs::write(path, &bytes).expect("a written file");

@@ -209,7 +209,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Partition { groups, dir } => links::partition(context, State::load(&dir.dir)?, groups),
         Verb::Heal { dir } => links::heal(context, State::load(&dir.dir)?),
         Verb::Logs { name, dir, follow, lines } => {
-            process::logs(&State::load(&dir.dir)?.home(name)?.log(), *lines, *follow)
+            process::logs(context.out, &State::load(&dir.dir)?.home(name)?.log(), *lines, *follow)
         }
         Verb::Down { dir, remove } => down(context, &dir.dir, *remove),
     }

@@ -1,7 +1,7 @@
 //! Process: starting nodes as processes of their own, signals, logs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::state::{NodeState, State};
 use crate::cli::client::Client;
 use crate::cli::errors::{CliError, Exit};
+use crate::cli::output::Output;
 use crate::node::home::Home;
 
 /// Pause between two looks at something that takes its time.
@@ -46,12 +48,14 @@ impl<'a> Launcher<'a> {
         Ok(())
     }
 
-    /// Waits until a block is final on every started node. Errors: exit 6, with the log of one that has none.
+    /// Waits until a block is final on every started node. Errors: exit 6, with the log of one that has none; that
+    /// of one that ended.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
         self.wait(within, "has no final block", |status| status.ready && status.height > 0).await
     }
 
-    /// Waits until every started node answers. Errors: exit 6, with the log of one that does not.
+    /// Waits until every started node answers. Errors: exit 6, with the log of one that does not; that
+    /// of one that ended.
     pub async fn wait_answering(&mut self, within: Duration) -> Result<()> {
         self.wait(within, "does not answer", |_| true).await
     }
@@ -73,10 +77,13 @@ impl<'a> Launcher<'a> {
                 }
                 let ended = child.as_mut().map(Child::try_wait).transpose().context("waiting for a process")?.flatten();
                 if let Some(status) = ended {
-                    return Err(failed(node, home, &format!("ended with {status}")));
+                    let code =
+                        status.code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Other, Exit::from_code);
+                    return Err(failed(node, home, code, &format!("ended with {status}")));
                 }
                 if Instant::now() > deadline {
-                    return Err(failed(node, home, &format!("{what} after {} s", within.as_secs())));
+                    let what = format!("{what} after {} s", within.as_secs());
+                    return Err(failed(node, home, Exit::NotReady, &what));
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -85,11 +92,11 @@ impl<'a> Launcher<'a> {
     }
 }
 
-fn failed(node: &NodeState, home: &Home, what: &str) -> anyhow::Error {
+fn failed(node: &NodeState, home: &Home, code: Exit, what: &str) -> anyhow::Error {
     let log = home.log();
     let tail = tail(&log, TAIL_LINES).unwrap_or_default();
     let message = format!("{} {what}; the end of {}:\n{}", node.name, log.display(), tail.trim_end());
-    CliError::new(Exit::NotReady, message).hint("the other nodes run; stop them with `trullo testnet down`").into()
+    CliError::new(code, message).hint("the other nodes run; stop them with `trullo testnet down`").into()
 }
 
 /// Starts the node of a home as a process that outlives this one.
@@ -137,20 +144,25 @@ pub fn wait_ended(home: &Home, within: Duration) -> Result<bool> {
 }
 
 /// Prints the last lines of a log, and what comes after them if `follow`.
-pub fn logs(path: &Path, lines: usize, follow: bool) -> Result<()> {
+pub fn logs(out: Output, path: &Path, lines: usize, follow: bool) -> Result<()> {
     let reading = || format!("reading {}", path.display());
-    let mut out = std::io::stdout();
-    out.write_all(tail(path, lines).with_context(reading)?.as_bytes())?;
+    let print = |line: &str| out.line("item", &json!({ "line": line }), || Some(line.to_owned()));
+    for line in tail(path, lines).with_context(reading)?.lines() {
+        print(line)?;
+    }
     if !follow {
         return Ok(());
     }
     let mut file = File::open(path).with_context(reading)?;
     file.seek(SeekFrom::End(0)).with_context(reading)?;
+    let mut pending = Vec::new();
     loop {
-        let mut more = Vec::new();
-        file.read_to_end(&mut more).with_context(reading)?;
-        out.write_all(&more)?;
-        out.flush()?;
+        file.read_to_end(&mut pending).with_context(reading)?;
+        let whole = pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(&pending[..whole]).lines() {
+            print(line)?;
+        }
+        pending.drain(..whole);
         std::thread::sleep(POLL * 4);
     }
 }

@@ -328,6 +328,32 @@ fn rule_16_no_block_follows_the_epochs_last_one() {
 }
 
 #[test]
+fn rule_18_a_view_given_up_too_early_makes_the_next_ones_longer_until_a_block_is_final() {
+    // The QC came at once, so a view has the floor of 100 ms after the idle interval, and 200 ms backed off.
+    let first = ["after 2500 view", "propose v1 A", "qc A", "after 2150 view"];
+    check(
+        &first,
+        expect![[r#"
+            persist
+            timeout v1 with ?
+            check A
+            persist A
+            vote v1 A"#]],
+    );
+    check(
+        &[first.as_slice(), &["after 50 view"]].concat(),
+        expect![[r#"
+            persist
+            timeout v1 with ?
+            check A
+            persist A
+            vote v1 A
+            persist
+            timeout v2 with A"#]],
+    );
+}
+
+#[test]
 fn rule_19_two_votes_of_one_view_are_evidence_and_a_repeated_one_is_none() {
     check(
         &["make v1 A on G", "make v1 B on G", "vote 1 v1 A", "vote 1 v1 A", "vote 1 v1 B", "vote 1 v1 B"],

@@ -63,6 +63,13 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started elsewhere holds a copy of it until it runs.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// Names of a directory's entries; none if it does not exist.
 pub(super) fn names(path: &Path) -> Result<Vec<String>, WriteError> {
     let entries = match fs::read_dir(path) {

@@ -5,6 +5,7 @@
 //! Not here: executing blocks (`exec`), carrying bytes (`net`).
 
 pub mod exec;
+pub mod inbox;
 pub mod sync;
 pub mod timers;
 
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::consensus::{self, Action, EpochContext, Event, Replica, Verifier, VerifyError, leader};
 use crate::crypto::SecretKey;
@@ -24,13 +25,12 @@ use crate::store::{Reader, Store, StoreError, SyncBlock};
 use crate::types::{BlockHash, Epoch, Height, Millis, NodeId};
 use crate::wire::{self, Certificate, Header, Message, ValidatorSet};
 use exec::{Command, Commands, Executed};
+pub use inbox::Inbox;
+use inbox::Received;
 use perform::Finalized;
 use resume::{contexts, epoch_headers, last_final, next_epoch_of};
 use sync::Sync;
 use timers::Timers;
-
-/// Events that one turn takes at the most, so that a flood cannot keep the disk and the others waiting.
-const EVENTS_PER_TURN: usize = 256;
 
 /// Everything that can happen to the chain thread.
 pub enum Input {
@@ -135,7 +135,7 @@ pub struct Setup<L> {
     /// The way to the execution thread.
     pub exec: Commands,
     /// What comes in.
-    pub inbox: mpsc::Receiver<Input>,
+    pub inbox: Inbox,
     /// Where the status goes.
     pub status: watch::Sender<Option<ChainStatus>>,
     /// What is done with each finalized block, after it is durable.
@@ -182,7 +182,7 @@ pub struct Chain<L> {
 impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
-    pub fn open(setup: Setup<L>) -> Result<(Self, mpsc::Receiver<Input>), StoreError> {
+    pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
         let Setup { db, key, config, set, silent_until, mut links, exec, inbox, status, on_final, clock } = setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
@@ -242,29 +242,23 @@ impl<L: Links> Chain<L> {
     }
 
     /// Turns until told to stop. Errors: those of the store, which end the node.
-    pub fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<Input>,
-        runtime: &tokio::runtime::Runtime,
-    ) -> Result<(), StoreError> {
+    pub fn run(mut self, mut inbox: Inbox, runtime: &tokio::runtime::Runtime) -> Result<(), StoreError> {
         self.turn(VecDeque::from([Event::Start]))?;
         loop {
             let now = self.clock.now();
             let next = self.timers.next().into_iter().chain(self.write_by).chain(self.put_off_until).min();
             let wait = next.map(|at| at.saturating_sub(now).get());
-            let first = runtime.block_on(receive(&mut inbox, wait));
-            let mut events: VecDeque<_> = VecDeque::new();
-            let mut next = match first {
+            let first = match runtime.block_on(inbox.receive(wait)) {
                 Received::Input(input) => Some(input),
                 Received::Timeout => None,
                 Received::Closed => return self.write_rest(),
             };
-            while let Some(input) = next {
+            let mut events: VecDeque<_> = VecDeque::new();
+            for input in inbox.turn(first) {
                 if matches!(input, Input::Stop) {
                     return self.write_rest();
                 }
                 self.take(input, &mut events)?;
-                next = if events.len() < EVENTS_PER_TURN { inbox.try_recv().ok() } else { None };
             }
             let due = self.timers.due(self.clock.now());
             events.extend(due.into_iter().map(Event::Expired));
@@ -422,23 +416,6 @@ impl<L: Links> Chain<L> {
         let (set, final_at, commits) = (self.set.clone(), self.final_at, self.commits);
         let sync_target = self.sync.target_above(core.final_height);
         self.status.send_replace(Some(ChainStatus { core, set, final_at, sync_target, commits }));
-    }
-}
-
-enum Received {
-    Input(Input),
-    Timeout,
-    Closed,
-}
-
-async fn receive(inbox: &mut mpsc::Receiver<Input>, wait_ms: Option<u64>) -> Received {
-    let received = async { inbox.recv().await.map_or(Received::Closed, Received::Input) };
-    match wait_ms {
-        Some(ms) => {
-            let limit = std::time::Duration::from_millis(ms);
-            tokio::time::timeout(limit, received).await.unwrap_or(Received::Timeout)
-        }
-        None => received.await,
     }
 }
 

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::super::exec::{Application, replay};
-use super::super::{Input, Setup};
+use super::super::{Inbox, Input, Setup};
 use super::*;
 use crate::consensus::evidence::Evidence;
 use crate::crypto::SecretKey;
+use crate::net::ConsensusInbox;
 use crate::node::app::LedgerApp;
 use crate::node::clock::Clock;
 use crate::node::testing;
@@ -69,7 +70,7 @@ impl Follower {
             silent_until: None,
             links: Noted::default(),
             exec,
-            inbox: mpsc::channel(1).1,
+            inbox: Inbox { inputs: mpsc::channel(1).1, messages: ConsensusInbox::without_network().1 },
             status: watch::channel(None).0,
             on_final: Box::new(|_| false),
             clock,

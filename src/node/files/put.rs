@@ -4,7 +4,7 @@
 //! derived again, so that a put that was interrupted sends only what is missing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
-use super::upload::{Finish, SlotUpload, Target};
+use super::upload::{Failures, Finish, SlotUpload, Target};
 use crate::crypto::seal::{FileKey, NONCE_BYTES};
 use crate::crypto::{Domain, hash};
 use crate::files::manifest::{self, FileFacts, PutSecrets};
@@ -106,19 +106,22 @@ pub async fn put<E: std::fmt::Display>(
     let parameters = Parameters::new(journal.data, journal.parity, journal.chunk_bytes)
         .map_err(|error| NodeError::Bad(error.to_string()))?;
     let (key, nonce) = keys.file_secrets(&request.session, &journal.source);
-    let reserve = request.len.map_or(0, |len| slot_room(len, parameters));
-    let (resumed, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let bytes = request.len.map(|len| slot_room(len, parameters));
+    let (resumed, failed) = (Arc::new(AtomicU64::new(0)), Failures::default());
     let target = |slot: usize, node: NodeId| {
         let slot = u8::try_from(slot).unwrap_or(u8::MAX);
         let upload = hash(Domain::Derive, &wire::encode(&(b"upload", nonce, slot)));
         let (resumed, failed) = (resumed.clone(), failed.clone());
-        SlotUpload::start(handle.clone(), Target { node, slot, upload, reserve, resumed, failed })
+        SlotUpload::start(handle.clone(), Target { node, slot, upload, bytes, resumed, failed })
     };
     let uploads: Vec<_> = journal.placement.iter().enumerate().map(|(slot, node)| target(slot, *node)).collect();
     let senders: Vec<_> = uploads.iter().map(|upload| upload.shards.clone()).collect();
     let encoder = Encoder::new(&key, &nonce, parameters, Compress::Auto);
     // With fewer slots than data shards nothing could be restored: the rest of the input need not be read.
-    let doomed = || failed.load(Ordering::Relaxed) > usize::from(parameters.parity());
+    let doomed = || {
+        let doomed = failed.count() > usize::from(parameters.parity());
+        doomed.then(|| failed.error("too few storage nodes take their slots", &failed.reasons()))
+    };
     let (encoded, roots) = encode(input, encoder, senders, doomed).await?;
     let facts = FileFacts { name: request.name.clone(), created: journal.created };
     let seal_nonces = seal_nonces(&key, &roots, &facts);
@@ -131,12 +134,7 @@ pub async fn put<E: std::fmt::Display>(
     let min_confirmations = wanted.clamp(parameters.data(), parameters.slots());
     let (receipts, missing) = gather(uploads, &manifest, min_confirmations, request.timeout).await;
     if receipts.is_empty() {
-        let reasons: Vec<_> = missing.iter().map(|(node, reason)| format!("{}: {reason}", node.short())).collect();
-        let what = "no storage node confirmed its slot";
-        return Err(NodeError::Unavailable(format!(
-            "{what}; run the same put again to go on ({})",
-            reasons.join("; ")
-        )));
+        return Err(failed.error("no storage node confirmed its slot", &missing));
     }
     let done = match handle.record(&Key::File(file))? {
         Some(Record::File(deal)) => confirm_more(handle, file, &deal, receipts, request.timeout).await?,
@@ -259,15 +257,14 @@ async fn encode<E: std::fmt::Display>(
     mut input: impl Stream<Item = Result<Bytes, E>> + Unpin,
     encoder: Encoder,
     senders: Vec<mpsc::Sender<Bytes>>,
-    doomed: impl Fn() -> bool,
+    doomed: impl Fn() -> Option<NodeError>,
 ) -> Result<(Encoded, Vec<SlotRoot>), NodeError> {
     let (pieces, queue) = mpsc::channel(PIECES_AHEAD);
     let worker = tokio::task::spawn_blocking(move || encode_all(encoder, queue, &senders));
     let mut broken = None;
     while let Some(piece) = input.next().await {
-        if doomed() {
-            let what = "too few storage nodes take their slots; this node's log says why";
-            return Err(NodeError::Unavailable(format!("{what}; run the same put again to go on")));
+        if let Some(error) = doomed() {
+            return Err(error);
         }
         match piece {
             // The worker ends early only with an error, which is found below.

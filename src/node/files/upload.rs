@@ -1,16 +1,16 @@
 //! One slot on its way to one storage node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node::Handle;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
-use crate::types::{FileId, NodeId};
-use crate::wire::{SlotInfo, StorageReceipt};
+use crate::node::{Handle, NodeError};
+use crate::types::{FileId, Height, NodeId, limits};
+use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
 /// Shards that wait for the network, per slot.
 const SHARDS_AHEAD: usize = 2;
@@ -38,10 +38,48 @@ pub struct Target {
     pub node: NodeId,
     pub slot: u8,
     pub upload: [u8; 32],
-    pub reserve: u64,
+    /// Bytes of the slot at the most, if known.
+    pub bytes: Option<u64>,
     pub resumed: Arc<AtomicU64>,
-    /// Slots that their nodes do not take.
-    pub failed: Arc<AtomicUsize>,
+    pub failed: Failures,
+}
+
+/// Slots that their nodes do not take, and why.
+#[derive(Clone, Default)]
+pub struct Failures(Arc<Mutex<Vec<Failure>>>);
+
+struct Failure {
+    node: NodeId,
+    reason: String,
+    /// It was the account that the node did not take it of.
+    denied: bool,
+}
+
+impl Failures {
+    fn lock(&self) -> MutexGuard<'_, Vec<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn add(&self, node: NodeId, error: &SlotPeerError) {
+        let denied = matches!(error, SlotPeerError::Denied(_));
+        self.lock().push(Failure { node, reason: error.to_string(), denied });
+    }
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+    /// The node of each, and why.
+    pub fn reasons(&self) -> Vec<(NodeId, String)> {
+        self.lock().iter().map(|failure| (failure.node, failure.reason.clone())).collect()
+    }
+    /// A put that failed for these reasons: `NotAllowed` if a node did not take a slot of this account, else `Unavailable`.
+    pub fn error(&self, what: &str, reasons: &[(NodeId, String)]) -> NodeError {
+        let reasons: Vec<_> = reasons.iter().map(|(node, reason)| format!("{}: {reason}", node.short())).collect();
+        let text = format!("{what}; run the same put again to go on ({})", reasons.join("; "));
+        match self.lock().iter().any(|failure| failure.denied) {
+            true => NodeError::NotAllowed(text),
+            false => NodeError::Unavailable(text),
+        }
+    }
 }
 
 impl SlotUpload {
@@ -54,13 +92,13 @@ impl SlotUpload {
         tokio::spawn(async move {
             let result = match send(&handle, &target, &mut queue).await {
                 Ok(peer) => conclude(peer, &target, finishing).await,
-                Err(error) => {
-                    tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
-                    target.failed.fetch_add(1, Ordering::Relaxed);
-                    while queue.recv().await.is_some() {}
-                    Err(error)
-                }
+                Err(error) => Err(error),
             };
+            if let Err(error) = &result {
+                tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
+                target.failed.add(target.node, error);
+                while queue.recv().await.is_some() {}
+            }
             // Nobody waits any more if the put was given up.
             let _ = done.send(result);
         });
@@ -71,7 +109,7 @@ impl SlotUpload {
 async fn send(handle: &Handle, target: &Target, queue: &mut mpsc::Receiver<Bytes>) -> Result<SlotPeer, SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, target.node).await?;
     // What the node has from an earlier try is not sent again.
-    let mut skip = begin(&mut peer, target).await?;
+    let mut skip = begin(handle, &mut peer, target).await?;
     target.resumed.fetch_add(skip, Ordering::Relaxed);
     while let Some(shard) = queue.recv().await {
         let len = u64::try_from(shard.len()).unwrap_or(u64::MAX);
@@ -83,15 +121,24 @@ async fn send(handle: &Handle, target: &Target, queue: &mut mpsc::Receiver<Bytes
 }
 
 /// Begins the upload. A node that has not noticed yet that an earlier try broke off gets a moment for it.
-async fn begin(peer: &mut SlotPeer, target: &Target) -> Result<u64, SlotPeerError> {
+async fn begin(handle: &Handle, peer: &mut SlotPeer, target: &Target) -> Result<u64, SlotPeerError> {
     let mut tries = 0;
     loop {
-        match peer.begin(target.upload, target.reserve).await {
+        match peer.begin(ticket(handle, target)?).await {
             Err(SlotPeerError::Busy(_)) if tries < BUSY_TRIES => tries += 1,
             done => return done,
         }
         tokio::time::sleep(BUSY_PAUSE).await;
     }
+}
+
+/// This account answers for the slot until its deal is on the ledger.
+fn ticket(handle: &Handle, target: &Target) -> Result<UploadTicket, SlotPeerError> {
+    let keys = handle.keys().map_err(|error| SlotPeerError::Denied(error.to_string()))?;
+    let tip = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
+    let expires = Height::new(tip.get().saturating_add(limits::TICKET_BLOCKS));
+    let chain = handle.identity().chain;
+    Ok(UploadTicket::sign(&chain, &target.node, target.upload, target.bytes, expires, keys.signing()))
 }
 
 async fn conclude(

@@ -10,7 +10,7 @@ use crate::files::proof::{self, Grain};
 use crate::net::Misbehaviour;
 use crate::node::handle::Handle;
 use crate::types::{FileId, NodeId};
-use crate::wire::{SlotInfo, StorageReceipt};
+use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
 /// How long a storage node may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -24,6 +24,9 @@ pub enum SlotPeerError {
     /// It said no.
     #[error("it refuses: {0}")]
     Refused(String),
+    /// It takes no upload of this node's account, or not so much.
+    #[error("it takes no upload: {0}")]
+    Denied(String),
     /// It has not let go of an earlier try yet.
     #[error("it is still busy with an earlier try: {0}")]
     Busy(String),
@@ -80,6 +83,7 @@ impl SlotPeer {
     async fn answer(&mut self) -> Result<Answer, SlotPeerError> {
         match tokio::time::timeout(PATIENCE, receive(&mut self.stream)).await?? {
             Some(Answer::Refused(reason)) => Err(SlotPeerError::Refused(reason)),
+            Some(Answer::Denied(reason)) => Err(SlotPeerError::Denied(reason)),
             Some(Answer::Busy(reason)) => Err(SlotPeerError::Busy(reason)),
             Some(answer) => Ok(answer),
             None => Err(SlotPeerError::Unreachable("the connection was closed".to_owned())),
@@ -87,8 +91,8 @@ impl SlotPeer {
     }
 
     /// Begins or resumes an upload. Returns how many bytes are there already. Errors: all.
-    pub async fn begin(&mut self, upload: [u8; 32], reserve: u64) -> Result<u64, SlotPeerError> {
-        self.ask(&Ask::Upload { upload, reserve }).await?;
+    pub async fn begin(&mut self, ticket: UploadTicket) -> Result<u64, SlotPeerError> {
+        self.ask(&Ask::Upload(ticket)).await?;
         match self.answer().await? {
             Answer::Offset(offset) => Ok(offset),
             other => Err(self.wrong(format!("{other:?} instead of an offset"))),

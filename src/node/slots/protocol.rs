@@ -1,8 +1,8 @@
 //! The slot protocol: length-prefixed questions and answers, with raw bytes in between.
 //!
-//! Upload: `Upload` is answered by `Offset`; then frames of raw bytes follow, an empty one ends them; `Finish` is answered by
+//! Upload: `Upload` with its ticket is answered by `Offset`; then frames of raw bytes follow, an empty one ends them; `Finish` is answered by
 //! `Receipt`. Read: `Read` is answered by one `Block` for each block, each followed by its bytes.
-//! Any question may be answered by `Refused`.
+//! Any question may be answered by `Refused`, an upload by `Busy` or `Denied`.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::files::proof::Path;
 use crate::types::{FileId, SlotRoot, limits};
-use crate::wire::{self, SlotInfo, StorageReceipt};
+use crate::wire::{self, SlotInfo, StorageReceipt, UploadTicket};
 
 /// A question or an answer, bytes.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
@@ -22,12 +22,7 @@ pub const FRAME_BYTES_MAX: usize = limits::SLOT_BLOCK_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Ask {
     /// Begin an upload, or go on with it.
-    Upload {
-        /// Chosen by the sender.
-        upload: [u8; 32],
-        /// Bytes expected; 0 if unknown.
-        reserve: u64,
-    },
+    Upload(UploadTicket),
     /// The upload is a slot of this file.
     Finish {
         /// The file.
@@ -66,6 +61,8 @@ pub enum Answer {
     Refused(String),
     /// Not done, but soon possible: an earlier try is not over yet.
     Busy(String),
+    /// Not done, because of who asks: the ticket's account may not upload, or not so much; why.
+    Denied(String),
 }
 
 /// Sends a question or an answer.

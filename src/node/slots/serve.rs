@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
-use crate::crypto::SecretKey;
+use super::ticket::Gate;
 use crate::ledger::effects::Event;
 use crate::ledger::{Key, Record};
 use crate::net::StreamInbox;
 use crate::node::handle::{Handle, NodeError, receipts};
 use crate::store::{Slot, SlotError, SlotRefusal, Slots, Upload};
-use crate::types::{FileId, Height, NodeId};
-use crate::wire::StorageReceipt;
+use crate::types::{FileId, Height, NodeId, SlotRoot};
+use crate::wire::{StorageReceipt, UploadTicket};
 
 /// Frames that wait for the disk, per upload.
 const FRAMES_AHEAD: usize = 4;
@@ -32,9 +32,9 @@ const UNCOMMITTED_BLOCKS: u64 = 2_000;
 const RECEIPT_BLOCKS: u64 = UNCOMMITTED_BLOCKS / 2;
 
 /// Serves streams until the network stops.
-pub async fn run(handle: Handle, slots: Slots, key: SecretKey, mut inbox: StreamInbox) {
+pub async fn run(handle: Handle, slots: Slots, mut inbox: StreamInbox) {
     while let Some(stream) = inbox.accept().await {
-        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone(), key: key.clone() }, stream.peer());
+        let (server, peer) = (Server { handle: handle.clone(), slots: slots.clone() }, stream.peer());
         handle.spawn(async move {
             if let Err(error) = server.serve(stream).await {
                 tracing::debug!(?peer, %error, "a slot stream ended early");
@@ -50,7 +50,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 struct Server {
     handle: Handle,
     slots: Slots,
-    key: SecretKey,
 }
 
 impl Server {
@@ -63,9 +62,9 @@ impl Server {
             };
             let Some(ask) = asked else { return stream.shutdown().await };
             match ask {
-                Ask::Upload { upload: id, reserve } => {
+                Ask::Upload(ticket) => {
                     drop(upload.take());
-                    upload = self.upload(&mut stream, id, reserve).await?;
+                    upload = self.upload(&mut stream, &ticket).await?;
                 }
                 Ask::Finish { file, slot, info } => {
                     let answer = match upload.take() {
@@ -86,20 +85,24 @@ impl Server {
     }
 
     /// Takes the frames of an upload. The disk is written by a thread of its own, so that receiving goes on.
-    async fn upload(&self, stream: &mut impl Link, id: [u8; 32], reserve: u64) -> io::Result<Option<Upload>> {
-        let slots = self.slots.clone();
-        let mut upload = match blocking(move || slots.upload(id, reserve.min(RESERVE_MAX))).await {
+    async fn upload(&self, stream: &mut impl Link, ticket: &UploadTicket) -> io::Result<Option<Upload>> {
+        let mut upload = match self.open(ticket).await {
             Ok(upload) => upload,
-            Err(error) => {
-                send(stream, &refused(&error)).await?;
+            Err(answer) => {
+                send(stream, &answer).await?;
                 return Ok(None);
             }
         };
+        let most = ticket.bytes.unwrap_or(u64::MAX);
         send(stream, &Answer::Offset(upload.offset())).await?;
         let (frames, mut queue) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
         let writer = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             while let Some(frame) = queue.blocking_recv() {
+                let have = upload.offset().saturating_add(frame.len() as u64);
+                if have > most {
+                    result = Err(SlotRefusal::WrongLength { have, announced: most }.into());
+                }
                 if result.is_ok() {
                     result = upload.append(&frame);
                 }
@@ -125,13 +128,35 @@ impl Server {
         }
     }
 
+    /// Opens an upload that the ticket's account answers for. Errors: what the sender is told.
+    async fn open(&self, ticket: &UploadTicket) -> Result<Upload, Answer> {
+        let (identity, reader) = (self.handle.identity(), self.handle.reader());
+        let gate = Gate {
+            chain: identity.chain,
+            node: identity.node,
+            tip: reader.tip().map_or(Height::GENESIS, |tip| tip.height),
+            min_balance: self.handle.config().storage.min_balance,
+        };
+        let account = self.handle.record(&Key::Account(ticket.account));
+        let balance = match account.map_err(|error| Answer::Refused(error.to_string()))? {
+            Some(Record::Account(account)) => Some(account.balance),
+            _ => None,
+        };
+        gate.check(ticket, balance).map_err(|denial| Answer::Denied(denial.to_string()))?;
+        let (slots, account, id) = (self.slots.clone(), ticket.account, ticket.upload);
+        let reserve = ticket.bytes.unwrap_or(0).min(RESERVE_MAX);
+        blocking(move || slots.upload_of(account, id, reserve)).await.map_err(|error| refused(&error))
+    }
+
     async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: crate::wire::SlotInfo) -> Answer {
         match blocking(move || upload.finish(&info, file, slot)).await {
             Ok(()) => {
+                // The deal may be open already, when this slot is late.
+                covered(&self.handle, &self.slots, file).await;
                 let chain = self.handle.identity().chain;
                 let tip = self.handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
                 let until = Height::new(tip.get().saturating_add(RECEIPT_BLOCKS));
-                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, until, &info, &self.key))
+                Answer::Receipt(StorageReceipt::sign(&chain, &file, slot, until, &info, &self.handle.inner.key))
             }
             Err(error) => refused(&error),
         }
@@ -201,6 +226,7 @@ async fn blocking<T: Send + 'static>(
 fn refused(error: &SlotError) -> Answer {
     match error {
         SlotError::Refused(SlotRefusal::Busy(_)) => Answer::Busy(error.to_string()),
+        SlotError::Refused(SlotRefusal::Quota { .. }) => Answer::Denied(error.to_string()),
         _ => Answer::Refused(error.to_string()),
     }
 }
@@ -209,7 +235,7 @@ fn refused(error: &SlotError) -> Answer {
 pub fn connect_here(handle: &Handle, node: NodeId) -> Option<DuplexStream> {
     let slots = handle.slots().filter(|_| node == handle.identity().node)?.clone();
     let (near, far) = tokio::io::duplex(FRAME_BYTES_MAX);
-    let server = Server { handle: handle.clone(), slots, key: handle.inner.key.clone() };
+    let server = Server { handle: handle.clone(), slots };
     handle.spawn(async move {
         if let Err(error) = server.serve(far).await {
             tracing::debug!(%error, "a slot stream within the node ended early");
@@ -243,9 +269,12 @@ pub async fn release(handle: Handle, slots: Slots) {
         }
         let tip = handle.reader().tip().map_or(seen, |tip| tip.height);
         while let Some(height) = seen.next().filter(|next| *next <= tip) {
-            match ended_in(&handle, height) {
-                Ok(files) => {
-                    for file in files {
+            match deals_in(&handle, height) {
+                Ok((opened, ended)) => {
+                    for file in opened {
+                        covered(&handle, &slots, file).await;
+                    }
+                    for file in ended {
                         remove(&slots, file).await;
                     }
                 }
@@ -256,16 +285,39 @@ pub async fn release(handle: Handle, slots: Slots) {
     }
 }
 
-/// Deals that a block ended. Those that ended by deadline are in no receipt; the look-through finds them.
-fn ended_in(handle: &Handle, height: Height) -> Result<Vec<FileId>, NodeError> {
+/// Deals that a block opened, and those that it ended. Those that ended by deadline are in no receipt; the look-through
+/// finds them.
+fn deals_in(handle: &Handle, height: Height) -> Result<(Vec<FileId>, Vec<FileId>), NodeError> {
     let receipts = receipts(&handle.snapshot()?, height)?;
-    let events = receipts.into_iter().flat_map(|receipt| receipt.events);
-    Ok(events
-        .filter_map(|event| match event {
-            Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => Some(file),
-            _ => None,
-        })
-        .collect())
+    let (mut opened, mut ended) = (Vec::new(), Vec::new());
+    for event in receipts.into_iter().flat_map(|receipt| receipt.events) {
+        match event {
+            Event::FileCommitted(file) => opened.push(file),
+            Event::FileDeleted(file) | Event::FileExpired(file) | Event::FileEnded(file) => ended.push(file),
+            _ => {}
+        }
+    }
+    Ok((opened, ended))
+}
+
+/// Slots that are held as the file's open deal has them count against nobody any more.
+async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
+    let manifest = match handle.file(&file) {
+        Ok((deal, Some(manifest))) if deal.status.is_open() => manifest,
+        _ => return,
+    };
+    let held = slots.clone();
+    let done = blocking(move || {
+        let listed = |(place, root): &(u8, SlotRoot)| {
+            manifest.slots.get(usize::from(*place)).is_some_and(|slot| slot.root == *root)
+        };
+        let places: Vec<u8> = held.of_file(&file)?.iter().filter(|slot| listed(slot)).map(|slot| slot.0).collect();
+        held.covered(&file, &places);
+        Ok(())
+    });
+    if let Err(error) = done.await {
+        tracing::warn!(%file, %error, "the slots of a deal could not be looked up");
+    }
 }
 
 async fn remove(slots: &Slots, file: FileId) {
@@ -291,7 +343,7 @@ impl Orphans {
         let mut unknown = BTreeSet::new();
         for file in files {
             match handle.record(&Key::File(file))? {
-                Some(Record::File(deal)) if deal.status.is_open() => {}
+                Some(Record::File(deal)) if deal.status.is_open() => covered(handle, slots, file).await,
                 Some(_) => remove(slots, file).await,
                 None => {
                     unknown.insert(file);

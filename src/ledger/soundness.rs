@@ -1,0 +1,255 @@
+//! What must hold in every state: a second count of all that the rules keep by adding and taking away.
+//!
+//! For the simulator and the tests; the rules read nothing from here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::key::Key;
+use super::memory::MemoryState;
+use super::node::counted_operator;
+use super::promise::REPUTATION_MAX;
+use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId};
+use crate::types::limits::SUMS_FANOUT;
+use crate::types::{AccountId, Amount, FileId, NodeId, StateRoot};
+
+/// A state that no chain of allowed transactions leads to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    /// A record that every state has is missing.
+    #[error("no record at {0:?}")]
+    Missing(Key),
+    /// Credits were made or lost.
+    #[error("balances and escrows add up to {have:?}, the supply is {need}")]
+    Supply {
+        /// Sum of the balances and escrows, if it fits.
+        have: Option<Amount>,
+        /// What the genesis minted.
+        need: Amount,
+    },
+    /// A node's bytes in use are not those of the open deals on it, or more than it offers.
+    #[error("node {node} has {have} bytes in use, open deals place {need} on it")]
+    Used {
+        /// The node.
+        node: NodeId,
+        /// What its entry says.
+        have: u64,
+        /// What the deals say.
+        need: u64,
+    },
+    /// What a node has to hold is another thing by its deals, by its list, by its sums or by its entry.
+    #[error("node {node}: {what} are not those of the deals")]
+    Held {
+        /// The node.
+        node: NodeId,
+        /// What contradicts the deals.
+        what: &'static str,
+    },
+    /// An account's bytes of slots are not those of its open deals.
+    #[error("account {0} has not the bytes of slots of its open deals")]
+    Stored(AccountId),
+    /// The count of operators, or of an operator's nodes, is not that of the nodes.
+    #[error("the counts of operators are not those of the nodes")]
+    Operators,
+    /// A deal's status, its receipts, its manifest and its owner's list contradict each other.
+    #[error("the deal of file {0} contradicts itself")]
+    Deal(FileId),
+    /// A record's bytes do not read back as the record.
+    #[error("the record at {0:?} is not that of its bytes")]
+    Bytes(Key),
+    /// The tree that was kept from block to block is not that of the records.
+    #[error("the state root is {have}, that of the records is {need}")]
+    Root {
+        /// The root kept.
+        have: StateRoot,
+        /// The root of a tree made of the records alone.
+        need: StateRoot,
+    },
+}
+
+/// What the open deals say of one node.
+#[derive(Default)]
+struct Duty {
+    used: u64,
+    held: u64,
+    /// Slot and length by leaf.
+    leaves: BTreeMap<u64, (SlotId, u64)>,
+}
+
+/// What the ledger keeps of one node beside its entry.
+#[derive(Default)]
+struct Kept<'a> {
+    list: BTreeMap<u64, SlotId>,
+    sums: BTreeMap<(u8, u64), &'a [u64]>,
+    audits: usize,
+}
+
+/// Errors: each of `Unsound` but `Root`.
+pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
+    let Some(Record::Params(params)) = state.get(&Key::Params) else { return Err(Unsound::Missing(Key::Params)) };
+    let (have, need) = (credits(state), params.supply);
+    if have != Some(need) {
+        return Err(Unsound::Supply { have, need });
+    }
+    check_operators(state)?;
+    check_deals(state)?;
+    let (duties, kept) = (duties(state), kept(state));
+    for record in state.records().map(|(_, record)| record) {
+        let Record::Node(entry) = record else { continue };
+        let node = entry.announcement.node;
+        let (no_duty, nothing) = (Duty::default(), Kept::default());
+        let (duty, kept) = (duties.get(&node).unwrap_or(&no_duty), kept.get(&node).unwrap_or(&nothing));
+        check_node(state, entry, duty, kept)?;
+    }
+    for (key, record) in state.records() {
+        if Record::from_bytes(key, &record.bytes()).as_ref() != Ok(record) {
+            return Err(Unsound::Bytes(key.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// All credits there are, if they fit.
+fn credits(state: &MemoryState) -> Option<Amount> {
+    let escrow = |sum: Amount, (_, deal): (FileId, &Deal)| sum.checked_add(deal.escrow);
+    deals(state).try_fold(state.balances()?, escrow)
+}
+
+fn deals(state: &MemoryState) -> impl Iterator<Item = (FileId, &Deal)> {
+    state.records().filter_map(|(key, record)| match (key, record) {
+        (Key::File(file), Record::File(deal)) => Some((*file, deal.as_ref())),
+        _ => None,
+    })
+}
+
+fn check_operators(state: &MemoryState) -> Result<(), Unsound> {
+    let (mut operators, mut counted) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
+    for (key, record) in state.records() {
+        match (key, record) {
+            (_, Record::Node(entry)) => {
+                if let Some(name) = counted_operator(entry) {
+                    let nodes = operators.entry(name).or_default();
+                    *nodes = nodes.saturating_add(1);
+                }
+            }
+            (Key::Operator(name), Record::Operator(nodes)) => _ = counted.insert(name, *nodes),
+            _ => {}
+        }
+    }
+    let count = Record::OperatorCount(operators.len() as u64);
+    let sound = operators == counted && state.get(&Key::OperatorCount) == Some(&count);
+    if sound { Ok(()) } else { Err(Unsound::Operators) }
+}
+
+fn check_deals(state: &MemoryState) -> Result<(), Unsound> {
+    let mut stored = BTreeMap::<AccountId, u64>::new();
+    for (file, deal) in deals(state) {
+        if !is_consistent(state, &file, deal) {
+            return Err(Unsound::Deal(file));
+        }
+        if deal.status.is_open() {
+            let bytes = stored.entry(deal.owner).or_default();
+            *bytes = bytes.saturating_add(super::payment::stored(deal).get());
+        }
+    }
+    for (key, record) in state.records() {
+        if let (Key::Account(id), Record::Account(account)) = (key, record)
+            && account.stored.get() != stored.get(id).copied().unwrap_or(0)
+        {
+            return Err(Unsound::Stored(*id));
+        }
+    }
+    Ok(())
+}
+
+fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
+    let (open, enough) = (deal.status.is_open(), deal.confirmed.len() >= usize::from(deal.min_confirmations));
+    let listed = !matches!(deal.status, DealStatus::Deleted { .. });
+    let pending = matches!(deal.status, DealStatus::Pending { .. });
+    let lost = open && !deal.lost.is_empty();
+    let mut holders = BTreeSet::new();
+    let placed = (0..=u8::MAX).zip(&deal.placement).filter(|(slot, _)| !deal.lost.has(*slot));
+    placed.map(|(_, node)| node).all(|node| holders.insert(node))
+        && !(pending && enough)
+        && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))
+        && (open || deal.escrow == Amount::ZERO)
+        && state.get(&Key::Lost(*file)).is_some() == lost
+        && state.get(&Key::Manifest(*file)).is_some() == open
+        && state.get(&Key::OwnerFile(deal.owner, *file)).is_some() == listed
+}
+
+fn duties(state: &MemoryState) -> BTreeMap<NodeId, Duty> {
+    let mut duties = BTreeMap::<NodeId, Duty>::new();
+    for (file, deal) in deals(state).filter(|(_, deal)| deal.status.is_open()) {
+        let slots = (0..=u8::MAX).zip(deal.placement.iter().zip(&deal.slots));
+        for (slot, (node, kept)) in slots.filter(|(slot, _)| !deal.lost.has(*slot)) {
+            let duty = duties.entry(*node).or_default();
+            duty.used = duty.used.saturating_add(deal.slot_len);
+            if deal.confirmed.has(slot) {
+                duty.held = duty.held.saturating_add(deal.slot_len);
+                duty.leaves.insert(kept.leaf, (SlotId { file, slot }, deal.slot_len));
+            }
+        }
+    }
+    duties
+}
+
+fn kept(state: &MemoryState) -> BTreeMap<NodeId, Kept<'_>> {
+    let mut kept = BTreeMap::<NodeId, Kept<'_>>::new();
+    for (key, record) in state.records() {
+        match (key, record) {
+            (Key::Held(node, leaf), Record::Held(slot)) => {
+                _ = kept.entry(*node).or_default().list.insert(*leaf, *slot);
+            }
+            (Key::Sums(node, level, index), Record::Sums(list)) => {
+                _ = kept.entry(*node).or_default().sums.insert((*level, *index), list);
+            }
+            (_, Record::Due(Due::Challenge(node))) => {
+                let audits = &mut kept.entry(*node).or_default().audits;
+                *audits = audits.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+fn check_node(state: &MemoryState, entry: &NodeEntry, duty: &Duty, kept: &Kept<'_>) -> Result<(), Unsound> {
+    let node = entry.announcement.node;
+    if entry.used.get() != duty.used || entry.used > entry.announcement.capacity {
+        return Err(Unsound::Used { node, have: entry.used.get(), need: duty.used });
+    }
+    let sound = |sound: bool, what| if sound { Ok(()) } else { Err(Unsound::Held { node, what }) };
+    sound(entry.held.get() == duty.held, "the bytes that it holds")?;
+    let slots = duty.leaves.iter().map(|(leaf, (slot, _))| (*leaf, *slot)).collect();
+    sound(kept.list == slots, "the slots in its list")?;
+    let tree = tree(duty, entry.next_leaf);
+    let sums = tree.iter().map(|(place, list)| (*place, list.as_slice())).collect();
+    sound(kept.sums == sums, "its sums")?;
+    sound(kept.audits == usize::from(entry.audit.scheduled), "the audits that are due")?;
+    sound(entry.audit.scheduled || duty.held == 0, "audits, which are due for no one who holds nothing,")?;
+    let audit = entry.audit;
+    let answers = audit.answered.saturating_add(audit.missed).saturating_add(audit.waived);
+    sound(audit.asked == answers && audit.reputation <= REPUTATION_MAX, "the counts of its audits")?;
+    sound(entry.draining == state.get(&Key::Draining(node)).is_some(), "the marks of draining nodes")
+}
+
+/// The sum tree over a node's slots, made anew.
+fn tree(duty: &Duty, leaves: u64) -> BTreeMap<(u8, u64), Vec<u64>> {
+    let mut tree = BTreeMap::<(u8, u64), Vec<u64>>::new();
+    for (leaf, (_, len)) in &duty.leaves {
+        let (mut below, mut spanned, mut level) = (*leaf, SUMS_FANOUT, 0_u8);
+        loop {
+            let (index, place) = (below / SUMS_FANOUT, (below % SUMS_FANOUT) as usize);
+            let sums = tree.entry((level, index)).or_default();
+            if sums.len() <= place {
+                sums.resize(place.saturating_add(1), 0);
+            }
+            sums.get_mut(place).into_iter().for_each(|sum| *sum = sum.saturating_add(*len));
+            if spanned >= leaves {
+                break;
+            }
+            (below, spanned, level) = (index, spanned.saturating_mul(SUMS_FANOUT), level.saturating_add(1));
+        }
+    }
+    tree
+}

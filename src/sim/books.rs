@@ -1,0 +1,124 @@
+//! Books: what the checker knows of the ledger, kept apart from the ledger's own code.
+//!
+//! It books transfers and nonces by itself, from the payloads of final blocks alone, and holds every machine's state
+//! against that, against the headers, and against what must hold in every state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::ledger::record::Account;
+use crate::ledger::{Key, MemoryState, Record};
+use crate::types::{AccountId, ByteCount, Height, StateRoot, TxId};
+use crate::wire::block::decode_payload;
+use crate::wire::{Action, Block, Tx};
+
+use super::traffic::Traffic;
+use super::verdict::Failure;
+
+/// The books of one run.
+pub struct Books {
+    accounts: BTreeMap<AccountId, Account>,
+    /// What was handed in, and the height at which it became final.
+    txs: BTreeMap<TxId, Option<u64>>,
+    /// State roots of the final blocks, from the genesis on.
+    roots: Vec<StateRoot>,
+    /// Final transactions.
+    pub transactions: u64,
+}
+
+impl Books {
+    /// The books before the first block.
+    pub fn new(traffic: &Traffic) -> Self {
+        Self {
+            accounts: accounts(&traffic.genesis),
+            txs: traffic.txs.iter().map(|tx| (tx.id(), None)).collect(),
+            roots: vec![traffic.genesis.root()],
+            transactions: 0,
+        }
+    }
+
+    fn height(&self) -> u64 {
+        self.roots.len() as u64 - 1
+    }
+
+    /// The next block is final. Errors: it holds what it must not hold.
+    pub fn enter(&mut self, block: &Block) -> Result<(), Failure> {
+        let height = block.header.height.get();
+        let problem = |problem: String| Failure::Payload { height, problem };
+        let txs = decode_payload(&block.payload).map_err(|error| problem(error.to_string()))?;
+        for tx in txs {
+            let id = tx.id();
+            let seen = self.txs.get_mut(&id).ok_or_else(|| problem(format!("nobody handed in {id:?}")))?;
+            if let Some(before) = seen.replace(height) {
+                return Err(Failure::Twice { tx: id, heights: [before, height] });
+            }
+            self.book(&tx).map_err(problem)?;
+            self.transactions += 1;
+        }
+        self.roots.push(block.header.state_root);
+        Ok(())
+    }
+
+    /// A nonce is used whatever comes of it; credits move if they are there.
+    fn book(&mut self, tx: &Tx) -> Result<(), String> {
+        let (sender, nonce) = (tx.body.sender, tx.body.nonce);
+        let payer = self.accounts.get_mut(&sender).ok_or_else(|| format!("{sender:?} has no account"))?;
+        if payer.nonce != nonce {
+            return Err(format!("nonce {nonce} of {sender:?}, whose next is {}", payer.nonce));
+        }
+        payer.nonce += 1;
+        let Action::Transfer { to, amount, .. } = &tx.body.action else { return Ok(()) };
+        let Some(left) = payer.balance.checked_sub(*amount) else { return Ok(()) };
+        payer.balance = left;
+        let receiver = self.accounts.entry(*to).or_default();
+        let more = receiver.balance.checked_add(*amount);
+        receiver.balance = more.ok_or_else(|| format!("{to:?} has more credits than there are"))?;
+        Ok(())
+    }
+
+    /// A machine has this state in use, after its last final block.
+    /// Errors: it is not the one that the chain leads to, or one that no chain leads to.
+    pub fn audit(&self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
+        let failed = |problem: String| Err(Failure::State { at, height, problem });
+        match (self.roots.get(height as usize), state.root()) {
+            (Some(need), have) if *need != have => return failed(format!("its root is {have}, the header's {need}")),
+            (None, _) => return failed("no such block is final".to_owned()),
+            _ => {}
+        }
+        if state.get(&Key::Tip).is_none_or(|tip| !matches!(tip, Record::Tip(tip) if tip.height == Height::new(height)))
+        {
+            return failed("it is that of another height".to_owned());
+        }
+        // Who is behind is at a state that was looked at before, as its root says.
+        if height < self.height() {
+            return Ok(());
+        }
+        if accounts(state) != self.accounts {
+            return failed("balances or nonces are not those that the transactions lead to".to_owned());
+        }
+        state.audit().or_else(|unsound| failed(unsound.to_string()))
+    }
+
+    /// The same for a state as it comes from the disk: with its tree, and whatever its height.
+    /// Errors: as `audit`; or the tree is not that of the records.
+    pub fn audit_whole(&self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
+        self.audit(at, height, state)?;
+        let sound = state.audit().and_then(|()| state.audit_tree());
+        sound.map_err(|unsound| Failure::State { at, height, problem: unsound.to_string() })
+    }
+}
+
+impl fmt::Display for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} transactions final", self.transactions, self.txs.len())
+    }
+}
+
+fn accounts(state: &MemoryState) -> BTreeMap<AccountId, Account> {
+    let accounts = state.records().filter_map(|(key, record)| match (key, record) {
+        // Bytes of slots are looked at by the state itself.
+        (Key::Account(id), Record::Account(account)) => Some((*id, Account { stored: ByteCount::ZERO, ..*account })),
+        _ => None,
+    });
+    accounts.collect()
+}

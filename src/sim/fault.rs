@@ -1,0 +1,44 @@
+//! Faults of the application, planted by name in a test build to show that the checker finds them.
+//!
+//! Without the feature `planted-bugs` none can be switched on, and `Planted` has no size. Faults of the core itself are in
+//! `consensus::planted`.
+
+/// Something that the application does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerFault {
+    /// Every replica drops what the receiver of a transfer gets.
+    LostCredit,
+    /// Every replica forgets that a nonce was used.
+    NonceForgotten,
+    /// One replica books the transfers of a final block twice.
+    BookedTwice,
+    /// What a final block changes is written without its last record.
+    RecordNotWritten,
+    /// Mempools have no bound.
+    PoolUnbounded,
+}
+
+/// The fault that is switched on, if one is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    #[cfg(feature = "planted-bugs")]
+    fault: Option<LedgerFault>,
+}
+
+impl Planted {
+    /// This fault, or none.
+    #[cfg(feature = "planted-bugs")]
+    pub const fn this(fault: Option<LedgerFault>) -> Self {
+        Self { fault }
+    }
+    /// Whether the fault is switched on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn has(self, fault: LedgerFault) -> bool {
+        self.fault == Some(fault)
+    }
+    /// Whether the fault is switched on: never.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub const fn has(self, _: LedgerFault) -> bool {
+        false
+    }
+}

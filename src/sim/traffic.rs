@@ -1,0 +1,213 @@
+//! Traffic: what the users of a simulated ledger have, and what they ask of it, good and bad.
+//!
+//! A few accounts pay each other, register nodes, open deals, confirm and end them. Some ask for what is not theirs or what
+//! they cannot pay, use a nonce twice or too early, or have no account yet. All are signed for real.
+
+use std::sync::{Arc, LazyLock};
+
+use crate::crypto::SecretKey;
+use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
+use crate::ledger::record::{StorageParams, ValidatorEntry};
+use crate::ledger::{Genesis, MemoryState};
+use crate::mempool::Capacity;
+use crate::types::{AccountId, Amount, ByteCount, Height, Millis, Role, Roles, SlotRoot};
+use crate::wire::tx::{FileCommit, NodeAnnouncement};
+use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, ValidatorSet, VerifiedTx};
+
+use super::dice::Dice;
+use super::ledger::beacon_head;
+use super::plan::Plan;
+use super::ring::CHAIN;
+
+/// Accounts that the genesis knows; one more begins when somebody pays it.
+const USERS: usize = 5;
+/// Storage nodes.
+const STORES: usize = 5;
+/// Credits of each account at the beginning.
+const BALANCE: u64 = 1_000;
+/// Bytes that a storage node offers.
+const CAPACITY: u64 = 1 << 20;
+/// Data shards and parity shards of each file.
+const SHARDS: (u8, u8) = (2, 1);
+
+static USER_KEYS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| keys(100, USERS + 1));
+static STORE_KEYS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| keys(150, STORES + 2));
+
+fn keys(first: u8, count: usize) -> Vec<SecretKey> {
+    (first..).take(count).map(|n| SecretKey::from_seed(&[n; 32])).collect()
+}
+
+/// The users of one run.
+pub struct Traffic {
+    /// The state that the chain begins with.
+    pub genesis: Arc<MemoryState>,
+    /// How much a mempool may hold.
+    pub capacity: Capacity,
+    /// What is asked for.
+    pub txs: Vec<VerifiedTx>,
+    /// Who hands which of them in, and where: time, machine, place in the list.
+    pub submissions: Vec<(u64, usize, usize)>,
+}
+
+impl Traffic {
+    /// The traffic of a run.
+    pub fn draw(seed: u64, plan: &Plan, set: &ValidatorSet) -> Self {
+        let mut dice = Dice::new(seed, 4);
+        let genesis = genesis(plan.epoch_blocks, dice.between(1, 12), set);
+        let genesis = MemoryState::genesis(&genesis).expect("the accounts, nodes and validators are listed");
+        let total = dice.between(8 << 10, 64 << 10) as usize;
+        let capacity = Capacity { total, sender: total / dice.between(1, 4) as usize };
+        let count = dice.between(6, 40) as usize;
+        let mut nonces = [0; USERS + 1];
+        let txs: Vec<_> = (0..count).map(|_| draw_tx(&mut nonces, &mut dice)).collect();
+        let mut submissions = Vec::new();
+        for number in 0..count {
+            // Now and then all at once; else in their order, roughly.
+            let about = plan.heal_at * number as u64 / count as u64;
+            for _ in 0..dice.between(1, 3) {
+                let at = dice.below(plan.places.len());
+                submissions.push((dice.between(about, about + 300), at, number));
+            }
+            // Whoever has no answer asks again.
+            submissions.push((plan.heal_at + dice.between(1, 200), dice.below(plan.places.len()), number));
+        }
+        Self { genesis: Arc::new(genesis), capacity, txs, submissions }
+    }
+}
+
+fn account(user: usize) -> AccountId {
+    USER_KEYS[user].public().account_id()
+}
+
+fn announcement(key: &SecretKey, operator: String, role: Role) -> NodeAnnouncement {
+    let node = key.public().node_id();
+    NodeAnnouncement {
+        node,
+        name: format!("node of {operator}"),
+        operator,
+        roles: Roles::of(&[role]),
+        capacity: ByteCount::new(CAPACITY),
+        addresses: Vec::new(),
+        beacon_head: beacon_head(&node),
+        binding: NO_BINDING,
+    }
+}
+
+fn genesis(epoch_blocks: u64, pending_blocks: u64, set: &ValidatorSet) -> Genesis {
+    let (account, millis) = (account(0), Millis::new);
+    let store = |(n, key)| GenesisNode { account, announcement: announcement(key, format!("{n}"), Role::Storage) };
+    let template = announcement(&STORE_KEYS[0], "validators".to_owned(), Role::Validator);
+    let validator = |node| {
+        let announcement = NodeAnnouncement { node, beacon_head: beacon_head(&node), ..template.clone() };
+        GenesisNode { account, announcement }
+    };
+    let validators = set.members().iter().map(|member| validator(member.node));
+    let entry = |member: &crate::wire::Validator| ValidatorEntry { node: member.node, power: member.power, account };
+    let credit = |user| GenesisAccount { account: self::account(user), balance: Amount::new(BALANCE) };
+    Genesis {
+        version: GENESIS_VERSION,
+        name: "simulated".to_owned(),
+        time: Millis::ZERO,
+        epoch_blocks,
+        pending_blocks,
+        // Deals cost nothing here, so that balances follow from the transfers alone.
+        storage: StorageParams { price: 0, ..StorageParams::usual(epoch_blocks) },
+        timing: Timing { idle_interval: millis(1), view_floor: millis(1), view_cap: millis(1) },
+        accounts: (0..USERS).map(credit).collect(),
+        nodes: STORE_KEYS.iter().take(STORES).enumerate().map(store).chain(validators).collect(),
+        validators: set.members().iter().map(entry).collect(),
+    }
+    .sorted()
+}
+
+fn draw_tx(nonces: &mut [u64; USERS + 1], dice: &mut Dice) -> VerifiedTx {
+    // User 0 has registered all nodes, so its wishes are granted more often.
+    let user = if dice.percent(20) { 0 } else { dice.below(USERS + 1) };
+    let next = &mut nonces[user];
+    let nonce = match dice.below(20) {
+        0 => next.saturating_sub(1),
+        1 => *next + dice.between(1, 3),
+        _ => {
+            *next += 1;
+            *next - 1
+        }
+    };
+    let body = TxBody { chain: CHAIN, sender: account(user), nonce, action: draw_action(user, dice) };
+    VerifiedTx::verify(&CHAIN, Tx::sign(body, &USER_KEYS[user])).expect("every wish is well-formed")
+}
+
+fn draw_action(user: usize, dice: &mut Dice) -> Action {
+    let owner = if dice.percent(80) { user } else { dice.below(USERS) };
+    match dice.below(10) {
+        0 => register(user, dice),
+        1..=2 => Action::CommitFile(Box::new(commit(user, dice))),
+        3 => {
+            let (manifest, slot) = (manifest(owner, dice), dice.below(3) as u8);
+            Action::ConfirmSlots { file: manifest.id(), receipts: vec![receipt(&manifest, slot)] }
+        }
+        4 => Action::DeleteFile { file: manifest(owner, dice).id() },
+        _ => {
+            let most = if dice.percent(20) { BALANCE * 3 } else { BALANCE / 4 };
+            let amount = Amount::new(dice.between(1, most));
+            Action::Transfer { to: account(dice.below(USERS + 1)), amount, memo: String::new() }
+        }
+    }
+}
+
+fn register(user: usize, dice: &mut Dice) -> Action {
+    let key = dice.pick(&STORE_KEYS);
+    let role = if dice.percent(80) { Role::Storage } else { Role::Relay };
+    let mut entry = announcement(key, format!("{}", dice.below(STORES + 1)), role);
+    entry.capacity = ByteCount::new(dice.between(0, 2 * CAPACITY));
+    entry.bind(&CHAIN, &account(user), key);
+    Action::RegisterNode(Box::new(entry))
+}
+
+/// One of a few files of a user, so that some meet again.
+fn manifest(owner: usize, dice: &mut Dice) -> PublicManifest {
+    let (data, parity) = SHARDS;
+    let mut manifest = PublicManifest {
+        version: 1,
+        owner: account(owner),
+        nonce: [dice.below(3) as u8; 32],
+        data,
+        parity,
+        chunk_bytes: 1 << 20,
+        cipher_len: 1_000,
+        slots: Vec::new(),
+        sealed: vec![1; 10],
+    };
+    if manifest.nonce[0] == 2 {
+        manifest.cipher_len = CAPACITY;
+    }
+    let len = manifest.slot_len();
+    manifest.slots = (0..data + parity).map(|n| SlotInfo { root: SlotRoot::from_bytes([n; 32]), len }).collect();
+    manifest
+}
+
+fn receipt(manifest: &PublicManifest, slot: u8) -> StorageReceipt {
+    let place = usize::from(slot);
+    StorageReceipt::sign(
+        &CHAIN,
+        &manifest.id(),
+        slot,
+        Height::new(u64::MAX),
+        &manifest.slots[place],
+        &STORE_KEYS[place],
+    )
+}
+
+/// A deal over the first stores, in order, with some of the receipts; or one that places a slot on another node.
+fn commit(user: usize, dice: &mut Dice) -> FileCommit {
+    let manifest = manifest(user, dice);
+    let mut stores: Vec<usize> = (0..manifest.slots.len()).collect();
+    let mut receipts = dice.below(stores.len() + 1) as u8;
+    if dice.percent(20) {
+        // The last store of all is never registered by the genesis.
+        stores[2] = dice.pick(&[3, 4, STORE_KEYS.len() - 1]).to_owned();
+        receipts = receipts.min(2);
+    }
+    let placement = stores.into_iter().map(|n| STORE_KEYS[n].public().node_id()).collect();
+    let receipts = (0..receipts).map(|slot| receipt(&manifest, slot)).collect();
+    FileCommit { placement, min_confirmations: SHARDS.0, epochs: dice.between(1, 9) as u32, receipts, manifest }
+}
