@@ -14,6 +14,7 @@ mod fill;
 mod problem;
 pub mod range;
 pub mod server;
+pub mod storage;
 mod tables;
 pub mod views;
 

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
-use super::{bundle, chain, files, tables};
+use super::{bundle, chain, files, storage, tables};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -76,6 +76,11 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/tables/{table}", get(tables::table))
         .route("/v1/files/{id}", get(files::get).delete(files::delete))
         .route("/v1/files/{id}/info", get(files::info))
+        .route("/v1/files/{id}/health", get(storage::file))
+        .route("/v1/files/{id}/renew", post(storage::renew))
+        .route("/v1/storage/audits", get(storage::audits))
+        .route("/v1/storage/health", get(storage::all))
+        .route("/v1/storage/drain", post(storage::drain))
         .route("/v1/proofs/file/{id}", get(bundle::file))
         .route("/v1/proofs/account/{id}", get(bundle::account))
         .route("/v1/admin/links", post(chain::links))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, testnet, tools, verify};
+use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, storage, testnet, tools, verify};
 
 /// Exit codes, at the end of the long help.
 const EXIT_CODES: &str = "\
@@ -64,6 +64,12 @@ const TESTNET: &str = "Examples:
   trullo testnet up --dir net --validators 4 --storage 6 --users 1
   trullo testnet status --dir net
   trullo testnet down --dir net";
+const FILE: &str = "Examples:
+  trullo --home net/user-1 file health photo.jpg";
+const STORAGE: &str = "Examples:
+  trullo --home net/user-1 storage audits
+  trullo --home net/user-1 storage health
+  trullo --home net/storage-1 storage leave";
 const LEDGER: &str = "Examples:
   trullo --home net/user-1 ledger status
   trullo --home net/user-1 ledger file FILE_ID --proof -o bundle.json";
@@ -94,6 +100,14 @@ pub enum Command {
     Stat(files::StatArgs),
     /// Delete a file
     Rm(files::RmArgs),
+    /// Keep a file for longer
+    Renew(storage::RenewArgs),
+    /// How well a file is kept
+    #[command(subcommand, after_long_help = FILE)]
+    File(storage::FileVerb),
+    /// How storage nodes keep their promise
+    #[command(subcommand, after_long_help = STORAGE)]
+    Storage(storage::Verb),
     /// Ask the ledger
     #[command(subcommand, after_long_help = LEDGER)]
     Ledger(ledger::Verb),

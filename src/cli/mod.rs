@@ -22,6 +22,7 @@ mod ledger;
 mod node;
 mod put;
 mod sim;
+mod storage;
 mod testnet;
 mod tools;
 mod verify;
@@ -71,6 +72,9 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Ls(args) => files::ls(context, &args),
         Command::Stat(args) => files::stat(context, &args),
         Command::Rm(args) => files::rm(context, &args),
+        Command::Renew(args) => storage::renew(context, &args),
+        Command::File(verb) => storage::file(context, &verb),
+        Command::Storage(verb) => storage::run(context, &verb),
         Command::Ledger(verb) => ledger::run(context, &verb),
         Command::Verify(args) => verify::run(context, &args),
         Command::Export(args) => export::run(context, &args),

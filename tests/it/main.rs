@@ -8,4 +8,5 @@ mod full_disk;
 mod keepers;
 mod nodes;
 mod processes;
+mod promise;
 mod uploads;
