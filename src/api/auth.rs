@@ -41,7 +41,10 @@ impl Guard {
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).filter(|given| !given.is_empty());
+        // The scheme's name may be in any case (RFC 9110, section 11.1).
+        let given = given.and_then(|value| value.split_once(' '));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, given)| given);
+        let given = given.filter(|given| !given.is_empty());
         match given.map(|given| bool::from(given.as_bytes().ct_eq(self.token.as_bytes()))) {
             Some(true) => Ok(()),
             Some(false) | None => Err(Problem::unauthorized()),

@@ -23,8 +23,9 @@ use crate::store::Snapshot;
 use crate::types::{AccountId, Amount, BlockHash, Height, NodeId, TxId, limits};
 use crate::wire::{self, Action, Tx};
 
-/// A finalized block older than this, with a network that makes one each idle interval, means that something is wrong.
-const STALE: Duration = Duration::from_secs(30);
+/// A finalized block older than this and than so many idle intervals means that something is wrong.
+const STALE: Duration = Duration::from_secs(10);
+const STALE_INTERVALS: u64 = 5;
 /// Blocks in one answer.
 const PAGE_MAX: usize = 256;
 /// How long a transfer may take to become final.
@@ -48,8 +49,15 @@ fn not_ready(handle: &Handle) -> Option<String> {
     if let Some(target) = status.sync_target {
         return Some(format!("catching up to height {target}"));
     }
+    let me = handle.identity().node;
+    let others = status.set.members().iter().any(|member| member.node != me);
+    if others && handle.net().connected().borrow().is_empty() {
+        return Some("no other node is connected".to_owned());
+    }
     let age = Duration::from_millis(handle.clock().now().saturating_sub(status.final_at).get());
-    (age > STALE)
+    let timing = handle.config().consensus.idle_interval.unwrap_or(handle.genesis().timing.idle_interval);
+    let stale = Duration::from_millis(timing.get().saturating_mul(STALE_INTERVALS)).max(STALE);
+    (age > stale)
         .then(|| format!("no new final block for {} s: fewer than a quorum of validators may be up", age.as_secs()))
 }
 

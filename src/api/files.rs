@@ -45,6 +45,9 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PutView>, Problem> {
+    if query.name.is_empty() || query.name.chars().any(char::is_control) {
+        return Err(Problem::bad("a file needs a name, without control characters"));
+    }
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()).and_then(|len| len.parse().ok());
     let config = &api.handle.config().files;
     let session = match &query.session {

@@ -11,6 +11,7 @@ mod chain;
 mod connections;
 mod files;
 mod fill;
+mod linger;
 mod problem;
 pub mod range;
 pub mod server;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
-use super::{bundle, chain, files, storage, tables};
+use super::{bundle, chain, files, linger, storage, tables};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -92,6 +92,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .fallback(|| async { Problem::not_found("there is no such route") })
         .layer(from_fn(problem_bodies))
         .layer(from_fn_with_state(guard, auth::same_origin))
+        .layer(from_fn(linger::linger))
         .with_state(api)
 }
 

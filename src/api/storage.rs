@@ -11,7 +11,7 @@ use super::fill;
 use super::problem::Problem;
 use super::server::Api;
 use crate::ledger::record::{Deal, NodeEntry};
-use crate::ledger::{Key, Record};
+use crate::ledger::Key;
 use crate::types::{FileId, NodeId, Role};
 use crate::wire::Action;
 

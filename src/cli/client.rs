@@ -17,6 +17,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long a node may take to say how it is.
 const STATUS: Duration = Duration::from_secs(2);
 
+/// How long an answer may take; the node itself gives up after less.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// Talks to one node.
 #[derive(Clone)]
 pub struct Client {
@@ -67,12 +70,20 @@ impl Client {
 
     /// `GET` of a path.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.json(self.request(Method::GET, path)).await
+        self.json(self.request(Method::GET, path).timeout(ANSWER)).await
+    }
+
+    /// What the node does, if it is done in time. Errors: exit 6.
+    pub async fn within<T>(&self, time: Duration, doing: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(time, doing).await.unwrap_or_else(|_| {
+            let message = format!("the node of {} did not answer within {time:?}", self.home.root().display());
+            Err(CliError::new(Exit::NotReady, message).hint(format!("see {}", self.home.log().display())).into())
+        })
     }
 
     /// `POST` of a JSON body.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        self.json(self.request(Method::POST, path).json(body)).await
+        self.json(self.request(Method::POST, path).json(body).timeout(ANSWER)).await
     }
 
     /// How the node is; quick to give up.

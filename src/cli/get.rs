@@ -25,6 +25,8 @@ const EXAMPLES: &str = "Examples:
 Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
 Every byte is verified by the node against the roots on the chain before it arrives here.";
 
+/// How long the node may take for the next bytes.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 const KEPT: &str = "what has arrived is kept in the .part file: run the same command again to go on";
 
 /// Arguments of `get`.
@@ -115,6 +117,10 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
         let error = CliError::new(Exit::Usage, format!("{} is a directory", out.display()));
         return Err(error.hint(format!("give a file: {}", out.join(own_name(&file)).display())).into());
     }
+    if std::fs::symlink_metadata(&out).is_ok_and(|meta| !meta.is_file()) {
+        let error = CliError::new(Exit::Usage, format!("{} is no regular file", out.display()));
+        return Err(error.hint(format!("trullo get {} - > {}", args.file, out.display())).into());
+    }
     if out.exists() && !args.force {
         let error = CliError::new(Exit::Conflict, format!("{} exists", out.display()));
         return Err(error.hint("give -f to replace it, or another OUT").into());
@@ -195,10 +201,10 @@ async fn copy(
     if (from, Some(to)) != (0, file.bytes) {
         request = request.header(header::RANGE, format!("bytes={from}-{}", to - 1));
     }
-    let response = client.send(request).await?;
+    let response = client.within(WAIT, client.send(request)).await?;
     let mut pieces = response.bytes_stream();
     let mut left = to - from;
-    while let Some(piece) = pieces.next().await {
+    while let Some(piece) = client.within(WAIT, async { Ok(pieces.next().await) }).await? {
         let piece = match piece {
             Ok(piece) => piece,
             Err(_) => break,
