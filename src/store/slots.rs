@@ -291,22 +291,6 @@ impl Slots {
         rows.into_iter().map(slot).collect()
     }
 
-    /// Files of which a slot is held, ascending. Errors: `Corrupted`, `Io`.
-    pub fn files(&self) -> Result<Vec<FileId>, StoreError> {
-        let mut files: Vec<FileId> = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.inner.local.scan(tables::FILE_SLOTS, &[], after.as_deref(), SCAN)?;
-            let Some((last, _)) = page.last() else { return Ok(files) };
-            after = Some(last.clone());
-            for (key, _) in page {
-                let id = key.first_chunk().ok_or_else(|| StoreError::corrupted("file_slots.v1", hex::encode(&key)))?;
-                files.push(FileId::from_bytes(*id));
-            }
-            files.dedup();
-        }
-    }
-
     /// Begins an upload, or resumes it at `Upload::offset`. `reserve` is the number of bytes that are expected; more can come,
     /// as long as there is room. Errors: `Refused(Full)`, `Refused(Busy)`, `Corrupted`, `Io`.
     pub fn upload(&self, id: UploadId, reserve: u64) -> Result<Upload, SlotError> {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::ledger::record::NodeEntry;
 use crate::ledger::{Key, Record};
+use crate::node::chain::ChainStatus;
 use crate::node::handle::{Handle, NodeError};
 use crate::node::slots::damage::Lacking;
 use crate::store::{Slots, Tip};
@@ -29,6 +30,9 @@ use counts::Counts;
 
 /// Claims read at once when all are looked through.
 const CLAIMS: usize = 1_024;
+
+/// A node that follows so many blocks behind the others still acts: under load all but the leader do.
+const BEHIND_BLOCKS: u64 = 32;
 
 /// What the workers share.
 #[derive(Clone)]
@@ -57,7 +61,11 @@ impl Keeper {
     }
     /// Whether this node does not know yet what the chain knows, so that what it would do may be out of date.
     fn is_behind(&self) -> bool {
-        self.handle.status().is_none_or(|status| status.sync_target.is_some())
+        let far = |status: &ChainStatus| {
+            let target = status.sync_target.map_or(0, Height::get);
+            target > status.core.final_height.get().saturating_add(BEHIND_BLOCKS)
+        };
+        self.handle.status().is_none_or(|status| far(&status))
     }
     /// Whether the node can speak for itself on the chain.
     fn has_voice(&self) -> bool {
