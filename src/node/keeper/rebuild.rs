@@ -13,7 +13,7 @@ use crate::files::{Erasure, Layout};
 use crate::ledger::record::{Deal, SlotId};
 use crate::node::files::fetch::{Fetcher, Source};
 use crate::node::handle::NodeError;
-use crate::store::{SlotError, Upload};
+use crate::store::Upload;
 use crate::types::NodeId;
 use crate::wire::{self, PublicManifest, SlotInfo};
 
@@ -112,7 +112,7 @@ impl Filling<'_> {
             let appended = shard(code.as_deref(), shards, slot).and_then(|shard| {
                 // The first stripe of a resumed upload may be here in part.
                 let skip = usize::try_from(upload.offset().saturating_sub(read.slot_offset)).unwrap_or(usize::MAX);
-                Ok::<_, NodeError>(upload.append(shard.get(skip..).unwrap_or_default()).map_err(SlotError::from)?)
+                Ok::<_, NodeError>(upload.append(shard.get(skip..).unwrap_or_default())?)
             });
             (upload, appended)
         });

@@ -126,8 +126,11 @@ async fn scrub(keeper: &Keeper, mut round: Round, pace: &Pace) -> Result<(), Nod
                 Err(NodeError::Slots(error)) if damage::is_damage(&error) => {
                     damaged += 1;
                     let keeper = keeper.clone();
-                    let set_aside = move || damage::set_aside(&keeper.handle, &keeper.slots, &root, &error);
-                    blocking(move || Ok::<_, SlotError>(set_aside())).await?;
+                    blocking(move || {
+                        damage::set_aside(&keeper.handle, &keeper.slots, &root, &error);
+                        Ok::<_, SlotError>(())
+                    })
+                    .await?;
                 }
                 // It has gone since it was listed, or is set aside.
                 Err(NodeError::Slots(SlotError::Refused(_))) => {}
