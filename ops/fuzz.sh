@@ -30,11 +30,14 @@ ulimit -v $((1 << 20))
 for target in "${targets[@]}"; do
   say "$target for $seconds s"
   mkdir -p "$out/corpus/$target" "$out/artifacts/$target"
-  options=(-timeout=1 -rss_limit_mb=256 -print_final_stats=1 -artifact_prefix="$out/artifacts/$target/")
+  # Long inputs at once: in a minute the engine alone would not come to the length of a few messages.
+  options=(-timeout=1 -rss_limit_mb=256 -len_control=0 -print_final_stats=1 -artifact_prefix="$out/artifacts/$target/")
+  corpus=("$out/corpus/$target")
+  [ ! -d "fuzz/seeds/$target" ] || corpus+=("fuzz/seeds/$target")
   log="$out/$target.log"
-  if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" "$out/corpus/$target" >"$log" 2>&1; then
+  if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" "${corpus[@]}" >"$log" 2>&1; then
     tail -n 40 "$log" >&2
-    input=$(sed -n 's/^Test unit written to //p' "$log" | tail -n 1)
+    input=$(sed -n 's/^.*Test unit written to //p' "$log" | tail -n 1)
     die "$target found something; see it again with: $bin/$target -timeout=1 -rss_limit_mb=256 ${input:-(no input was kept; see $log)}"
   fi
   grep -E 'stat::(number_of_executed_units|average_exec_per_sec|peak_rss_mb|slowest_unit_time_sec)' "$log" >&2

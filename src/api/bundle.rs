@@ -60,12 +60,17 @@ fn render(bundle: &Bundle, key: &Key, record: Option<&Record>) -> Text {
     }
 }
 
+/// Names a key in full: a proof that there is no record may hold for other keys too, and must not pass for them.
 fn subject(key: &Key) -> String {
     match key {
         Key::Account(id) => format!("account {id}"),
         Key::File(id) => format!("file {id}"),
+        Key::Manifest(id) => format!("manifest of file {id}"),
+        Key::OwnerFile(owner, id) => format!("file {id} of account {owner}"),
         Key::Node(id) => format!("node {id}"),
-        other => format!("{other:?}"),
+        // No id in these is shortened.
+        Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount => format!("{key:?}"),
+        Key::Operator(_) | Key::DueCount(_) | Key::Due(..) => format!("{key:?}"),
     }
 }
 
@@ -133,4 +138,27 @@ pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Resp
 /// Proves an account, or that there is none.
 pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     answer(&api, &Key::Account(parse_account(&api.handle, &id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{AccountId, NodeId};
+
+    /// The fuzzer changed the end of a key whose absence was proven, and the text stayed the same.
+    #[test]
+    fn keys_that_differ_in_their_last_byte_have_different_subjects() {
+        let keys = |last: u8| {
+            let mut raw = [3; 32];
+            raw[31] = last;
+            let (owner, file) = (AccountId::from_bytes(raw), FileId::from_bytes(raw));
+            let fixed = FileId::from_bytes([3; 32]);
+            let node = Key::Node(NodeId::from_bytes(raw));
+            let pairs = [Key::OwnerFile(owner, fixed), Key::OwnerFile(AccountId::from_bytes([3; 32]), file)];
+            [Key::Account(owner), Key::File(file), Key::Manifest(file), node].into_iter().chain(pairs)
+        };
+        for (a, b) in keys(1).zip(keys(2)) {
+            assert_ne!(subject(&a), subject(&b), "{a:?}");
+        }
+    }
 }

@@ -30,6 +30,10 @@ impl Problem {
     pub fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, 2, "bad_request", "the request is not valid", detail)
     }
+    /// A refusal that the framework makes by itself, with its own status.
+    pub fn refused(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, ..Self::bad(detail) }
+    }
     /// 401: no token, or a wrong one.
     pub fn unauthorized() -> Self {
         let detail = "the bearer token is missing or wrong";
@@ -114,5 +118,19 @@ impl IntoResponse for Problem {
         };
         let body = serde_json::to_vec(&view).unwrap_or_default();
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_body_says_the_status_of_the_answer() {
+        let answer = Problem::refused(StatusCode::PAYLOAD_TOO_LARGE, "too much").into_response();
+        assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let body = axum::body::to_bytes(answer.into_body(), 4_096).await.expect("a short body");
+        let view: ProblemView = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((view.status, view.detail.as_str()), (413, "too much"));
     }
 }

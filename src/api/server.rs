@@ -102,7 +102,5 @@ async fn problem_bodies(request: axum::extract::Request, next: axum::middleware:
     let text = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap_or_default();
     let detail = String::from_utf8_lossy(&text).into_owned();
     let detail = if detail.is_empty() { status.canonical_reason().unwrap_or("refused").to_lowercase() } else { detail };
-    let mut answer = Problem::bad(detail).into_response();
-    *answer.status_mut() = status;
-    answer
+    Problem::refused(status, detail).into_response()
 }

@@ -58,16 +58,31 @@ pub struct Global {
     pub sets: Vec<String>,
 }
 
+const NODE: &str = "Examples:
+  trullo --home ~/net node run";
+const TESTNET: &str = "Examples:
+  trullo testnet up --dir net --validators 4 --storage 6 --users 1
+  trullo testnet status --dir net
+  trullo testnet down --dir net";
+const LEDGER: &str = "Examples:
+  trullo --home net/user-1 ledger status
+  trullo --home net/user-1 ledger file FILE_ID --proof -o bundle.json";
+const ACCOUNT: &str = "Examples:
+  trullo --home net/user-1 account list
+  trullo --home net/user-1 account show";
+const CONFIG: &str = "Examples:
+  trullo --home net/user-1 config show";
+
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a home: configuration, node key, account
     Init(init::Args),
     /// Run a node
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = NODE)]
     Node(node::Verb),
     /// Run a network of real processes on this machine
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = TESTNET)]
     Testnet(testnet::Verb),
     /// Store a file
     Put(put::Args),
@@ -80,17 +95,17 @@ pub enum Command {
     /// Delete a file
     Rm(files::RmArgs),
     /// Ask the ledger
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = LEDGER)]
     Ledger(ledger::Verb),
     /// Check a proof bundle, offline
     Verify(verify::Args),
     /// Write the chain to files for other programs: Parquet, CSV, JSON lines, SQLite
     Export(export::Args),
     /// Accounts and credits
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = ACCOUNT)]
     Account(account::Verb),
     /// Look at the configuration
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),
     /// See the main job done on a network of real processes
     Demo(demo::Args),

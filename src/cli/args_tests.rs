@@ -4,19 +4,19 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 
-/// Commands without subcommands, with the words that lead to them.
-fn leaves(command: &clap::Command, path: &[String], found: &mut Vec<(String, clap::Command)>) {
+/// Commands and groups of commands, with the words that lead to them.
+fn collect(command: &clap::Command, path: &[String], found: &mut Vec<(String, clap::Command)>) {
     let mut path = path.to_vec();
     path.push(command.get_name().to_owned());
-    if !command.has_subcommands() {
+    if path.len() > 1 {
         found.push((path.join(" "), command.clone()));
     }
-    command.get_subcommands().for_each(|sub| leaves(sub, &path, found));
+    command.get_subcommands().for_each(|sub| collect(sub, &path, found));
 }
 
-fn all_leaves() -> Vec<(String, clap::Command)> {
+fn all_commands() -> Vec<(String, clap::Command)> {
     let mut found = Vec::new();
-    leaves(&Cli::command(), &[], &mut found);
+    collect(&Cli::command(), &[], &mut found);
     found
 }
 
@@ -33,7 +33,7 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn every_command_has_a_help_with_examples_that_can_be_typed() {
-    for (path, command) in all_leaves() {
+    for (path, command) in all_commands() {
         let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.starts_with("Examples:\n"), "{path} has no examples");
         assert!(command.get_about().is_some(), "{path} does not say what it does");
@@ -61,7 +61,7 @@ fn examples_of(help: &str, path: &str) -> bool {
 
 #[test]
 fn every_argument_says_what_it_is() {
-    for (path, command) in all_leaves() {
+    for (path, command) in all_commands() {
         for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
             let documented = argument.get_help().is_some() || ["help", "version"].contains(&argument.get_id().as_str());
             assert!(documented, "{path}: {} has no help", argument.get_id());
@@ -79,7 +79,7 @@ fn global_flags_stand_before_or_after_the_command() {
 
 #[test]
 fn no_flag_takes_a_secret() {
-    for (path, command) in all_leaves() {
+    for (path, command) in all_commands() {
         for argument in command.get_arguments() {
             let name = argument.get_long().unwrap_or_default();
             let secret = name.contains("password") || name.contains("token") || name.contains("key");

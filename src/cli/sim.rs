@@ -29,7 +29,7 @@ pub struct Args {
     /// How many validators
     #[arg(long, value_name = "N", default_value_t = sim::VALIDATORS_MIN)]
     validators: u16,
-    /// Which faults: mixed, calm, loss, partitions, crashes, epochs, restore, twins, leaders, revotes,
+    /// Which faults: mixed, ledger, calm, loss, partitions, crashes, epochs, restore, twins, leaders, revotes, stale,
     /// forking-twins, forking-leaders
     #[arg(long, value_name = "NAME", default_value = "mixed")]
     scenario: Scenario,

@@ -3,6 +3,8 @@
 //! The kernels of `reed-solomon-erasure` are C compiled for one processor family and choose nothing at run time:
 //! a program calls `check_cpu` first, so that it ends with a sentence and not with an illegal instruction.
 
+use std::sync::OnceLock;
+
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use super::parameters::Parameters;
@@ -69,23 +71,31 @@ pub enum ErasureError {
 pub struct Erasure {
     data: usize,
     parity: usize,
-    /// None without parity, where there is nothing to compute.
-    code: Option<ReedSolomon>,
+    /// Made when it is first computed with: its matrix costs the cube of `data`, and a file whose data shards are all there
+    /// needs none.
+    code: OnceLock<ReedSolomon>,
 }
 
 impl Erasure {
     /// The code for these numbers of shards.
     pub fn new(parameters: Parameters) -> Self {
         let (data, parity) = (usize::from(parameters.data()), usize::from(parameters.parity()));
-        let code = (parity > 0).then(|| ReedSolomon::new(data, parity).expect("parameters are within GF(2^8)"));
-        Self { data, parity, code }
+        Self { data, parity, code: OnceLock::new() }
+    }
+    /// None without parity, where there is nothing to compute.
+    fn code(&self) -> Option<&ReedSolomon> {
+        let new = || ReedSolomon::new(self.data, self.parity).expect("parameters are within GF(2^8)");
+        (self.parity > 0).then(|| self.code.get_or_init(new))
     }
     /// Computes the parity shards. `data` is the data shards one after another, `parity` room for the parity
     /// shards likewise, all of one length.
     pub fn encode(&self, data: &[u8], parity: &mut [u8]) {
         let shard_len = data.len() / self.data;
         assert!(data.len() == shard_len * self.data && parity.len() == shard_len * self.parity, "shards of one length");
-        let Some(code) = self.code.as_ref().filter(|_| shard_len > 0) else { return };
+        if shard_len == 0 {
+            return;
+        }
+        let Some(code) = self.code() else { return };
         let data: Vec<&[u8]> = data.chunks_exact(shard_len).collect();
         let mut parity: Vec<&mut [u8]> = parity.chunks_exact_mut(shard_len).collect();
         code.encode_sep(&data, &mut parity).expect("lengths were checked");
@@ -114,7 +124,7 @@ impl Erasure {
             return Ok(());
         }
         let have = shards.iter().flatten().count();
-        let Some(code) = self.code.as_ref().filter(|_| have >= self.data) else {
+        let Some(code) = (have >= self.data).then(|| self.code()).flatten() else {
             return Err(ErasureError::TooFew { have, need: self.data });
         };
         // The code wants mutable shards throughout, so the parity shards that take part are copied.
@@ -185,6 +195,16 @@ mod tests {
 
     fn only<'a>(shards: &'a [Vec<u8>], kept: &[usize]) -> Vec<Option<&'a [u8]>> {
         shards.iter().enumerate().map(|(j, s)| kept.contains(&j).then_some(s.as_slice())).collect()
+    }
+
+    /// The numbers are those of a manifest of the fuzzer, whose plans took seconds.
+    #[test]
+    fn data_shards_that_are_all_there_cost_no_matrix() {
+        let erasure = Erasure::new(Parameters::with_shards(225, 2).expect("within the limits"));
+        let shards = vec![Some([5; 8].as_slice()); 227];
+        let mut data = vec![0; 225 * 8];
+        assert_eq!(erasure.restore(&shards, 0..225, &mut data), Ok(()));
+        assert_eq!((data, erasure.code.get().is_none()), (vec![5; 225 * 8], true));
     }
 
     /// Numbers of shards, and which `data` of them are left.

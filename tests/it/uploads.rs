@@ -66,6 +66,8 @@ async fn what_deals_cover_does_not_count_and_a_put_without_credits_says_why_it_f
         // Half a share each: the fifth fits only if the first four no longer count.
         let done = put_bytes(&user, sample((2 << 20) + n)).await.expect("a put");
         assert!(matches!(done.status, DealStatus::Final { .. }), "{done:?}");
+        // A storage node knows of the deal once it has the block.
+        cluster.reach(done.height.get()).await;
     }
     let poor = put_bytes(&cluster.handle("user-2"), sample(1_000)).await.expect_err("no credits");
     assert!(matches!(poor, NodeError::NotAllowed(_)), "{poor:?}");
