@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::fill;
 use super::problem::Problem;
 use super::server::Api;
-use crate::ledger::record::{Deal, NodeEntry};
 use crate::ledger::Key;
+use crate::ledger::record::{Deal, NodeEntry};
 use crate::types::{FileId, NodeId, Role};
 use crate::wire::Action;
 
