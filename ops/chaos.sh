@@ -50,7 +50,7 @@ until_true 60 "all slots are confirmed" whole
 for round in $(seq "$rounds"); do
   first=$((RANDOM % 7 + 1)); second=$(((first + RANDOM % 6) % 7 + 1))
   names=("storage-$first" "storage-$second")
-  replace=$((RANDOM % 2))
+  replace=$((RANDOM / 8 % 2))
   for name in "${names[@]}"; do "$trullo" testnet kill "$name" --dir "$dir/net" --quiet >/dev/null; done
   read_all
   if [ $replace = 1 ]; then
