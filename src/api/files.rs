@@ -101,7 +101,7 @@ pub async fn put(
     }))
 }
 
-fn file_id(text: &str) -> Result<FileId, Problem> {
+pub(super) fn file_id(text: &str) -> Result<FileId, Problem> {
     text.parse().map_err(|error| Problem::bad(format!("file {text:?}: {error}")))
 }
 

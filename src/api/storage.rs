@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
+use super::files::file_id;
 use super::fill;
 use super::problem::Problem;
 use super::server::Api;
@@ -213,10 +214,6 @@ pub async fn renew(
 async fn act(api: &Api, action: Action) -> Result<Json<DoneView>, Problem> {
     let done = api.handle.act(action, ACT_WITHIN).await?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
-}
-
-fn file_id(text: &str) -> Result<FileId, Problem> {
-    text.parse().map_err(|error| Problem::bad(format!("file {text:?}: {error}")))
 }
 
 fn is_storage(entry: &NodeEntry) -> bool {

@@ -52,6 +52,7 @@ pub use key::Key;
 pub use memory::MemoryState;
 pub use record::Record;
 pub use reject::{NotNext, Reject};
+pub use slot::is_relief;
 pub use soundness::Unsound;
 pub use state::State;
 pub use tree::{StateProof, TreeUpdate};

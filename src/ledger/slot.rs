@@ -168,8 +168,8 @@ fn check_consent(
     Err(Reject::NotMovable { file: *file, slot, holder: id })
 }
 
-/// Whether the holder is, by a quarter, fuller than the taker will be.
-fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
+/// Whether the holder is, by a quarter, fuller than the taker will be: then it may give a slot away.
+pub fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
     let product = |used: u64, capacity: ByteCount, weight: u128| {
         u128::from(used).checked_mul(capacity.get().into())?.checked_mul(weight)
     };

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::{Domain, hash};
 use crate::files::placement::{self, Candidate};
+use crate::ledger::is_relief;
 use crate::ledger::record::{Deal, NodeEntry, SlotId};
 use crate::types::{ByteCount, Height, NodeId, Role};
 use crate::wire;
@@ -141,17 +142,6 @@ fn order<'a>(id: &SlotId, len: u64, nodes: impl Iterator<Item = &'a NodeEntry>) 
         Ok(placed) => placed.slots.into_iter().chain(placed.spares).collect(),
         Err(_) => Vec::new(),
     }
-}
-
-/// The ledger's rule for slots that their holder gives away: it is, by a quarter, fuller than the other will be.
-fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
-    let product = |used: u64, capacity: ByteCount, weight: u128| {
-        u128::from(used).checked_mul(capacity.get().into())?.checked_mul(weight)
-    };
-    let after = taker.used.get().saturating_add(len);
-    let full = product(holder.used.get(), taker.announcement.capacity, 4);
-    let empty = product(after, holder.announcement.capacity, 5);
-    full.zip(empty).is_some_and(|(full, empty)| full > empty)
 }
 
 /// When a node of this rank sets to work.
