@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::connections::Seat;
 use super::problem::Problem;
 
 /// What requests are checked against.
@@ -63,7 +64,12 @@ pub async fn same_origin(State(guard): State<Guard>, request: Request, next: Nex
 /// Checks the token.
 pub async fn token(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.check_token(request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            if let Some(seat) = request.extensions().get::<Seat>() {
+                seat.prove();
+            }
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

@@ -1,13 +1,16 @@
 //! Connections of the interface: how many there may be, and how long each may keep the server waiting.
 //!
 //! A client that sends half a request, or takes half an answer, loses its connection; one that goes on, however slowly,
-//! keeps it, and so does one that listens to a stream on which nothing happens.
+//! keeps it, and so does one that listens to a stream on which nothing happens. Where all places are taken, whoever has
+//! been there longest without having shown the token gives way to the next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -22,7 +25,7 @@ use crate::types::limits;
 /// What clients may ask of the server's places and of its patience.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections at once; further ones wait.
+    /// Connections at once; further ones wait where all of them have shown the token.
     pub connections: usize,
     /// From the connection's begin, or from the last answer's end, until the head of a request is there.
     pub head: Duration,
@@ -42,36 +45,85 @@ impl Bounds {
     };
 }
 
+/// A connection's place, for whoever checks its requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seat {
+    proven: Arc<AtomicBool>,
+    leave: CancellationToken,
+}
+
+impl Seat {
+    /// A request of this connection had the token.
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+    fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves connections until told to stop, and then waits for the requests that are under way.
-pub(super) async fn run(mut listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
-    let service = TowerToHyperService::new(router.layer(RequestBodyTimeoutLayer::new(bounds.body)));
+pub(super) async fn run(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let router = router.layer(RequestBodyTimeoutLayer::new(bounds.body));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(bounds.head);
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    let mut hall = Hall { listener, places: Arc::new(Semaphore::new(bounds.connections)), strangers: VecDeque::new() };
     let under_way = GracefulShutdown::new();
-    while let Some(accepted) = stop.run_until_cancelled(accept(&mut listener, &places)).await {
-        let Some((stream, place)) = accepted else { continue };
+    while let Some(accepted) = stop.run_until_cancelled(hall.accept()).await {
+        let Some((stream, place, seat)) = accepted else { continue };
         if let Err(error) = cut_when_not_read(&stream, bounds.answer) {
             tracing::debug!(%error, "a connection is gone before it was served");
             continue;
         }
-        let connection = under_way.watch(server.serve_connection(TokioIo::new(stream), service.clone()));
+        let service = TowerToHyperService::new(router.clone().layer(Extension(seat.clone())));
+        let connection = under_way.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            match seat.leave.run_until_cancelled(connection).await {
+                Some(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                Some(Ok(())) => {}
+                None => tracing::debug!("a connection without a token gave way to another"),
             }
             drop(place);
         });
     }
-    drop(listener);
+    drop(hall);
     under_way.shutdown().await;
 }
 
-/// The next connection, when there is a place for it.
-async fn accept(listener: &mut TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    let (stream, _) = Listener::accept(listener).await;
-    Some((stream, place))
+/// Where connections come in.
+struct Hall {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    /// Those that had not shown the token when last looked at, the oldest first. Some may have ended meanwhile.
+    strangers: VecDeque<Seat>,
+}
+
+impl Hall {
+    /// The next connection, with its place.
+    async fn accept(&mut self) -> Option<(TcpStream, OwnedSemaphorePermit, Seat)> {
+        let (stream, _) = Listener::accept(&mut self.listener).await;
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                self.make_room();
+                Arc::clone(&self.places).acquire_owned().await.ok()?
+            }
+        };
+        let seat = Seat::default();
+        // Each connection holds one reference, so that those that have ended are known by it.
+        self.strangers.retain(|seat| !seat.is_proven() && Arc::strong_count(&seat.proven) > 1);
+        self.strangers.push_back(seat.clone());
+        Some((stream, place, seat))
+    }
+
+    /// Sends the oldest away that never showed the token.
+    fn make_room(&mut self) {
+        while let Some(seat) = self.strangers.pop_front() {
+            if !seat.is_proven() && Arc::strong_count(&seat.proven) > 1 {
+                return seat.leave.cancel();
+            }
+        }
+    }
 }
 
 /// Has the system close the connection when what was sent is not taken for so long: the client is gone, or reads nothing.
@@ -85,6 +137,9 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::body::{Body, Bytes};
+    use axum::extract::Request;
+    use axum::middleware::{Next, from_fn};
+    use axum::response::Response;
     use axum::routing::{get, post};
     use futures::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,6 +151,14 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
     const SHORT: Duration = Duration::from_millis(50);
     const PATIENT: Bounds = Bounds { connections: 8, head: PATIENCE, body: PATIENCE, answer: PATIENCE };
+
+    /// Takes any Authorization for the token.
+    async fn prove(request: Request, next: Next) -> Response {
+        if request.headers().contains_key("authorization") {
+            request.extensions().get::<Seat>().expect("each connection has one").prove();
+        }
+        next.run(request).await
+    }
 
     /// A server whose route `/events` sends what the sender is given, until nobody listens.
     async fn serve(bounds: Bounds) -> (SocketAddr, mpsc::Sender<Bytes>, CancellationToken) {
@@ -110,7 +173,8 @@ mod tests {
         let router = Router::new()
             .route("/", get(|| async { "here" }))
             .route("/length", post(|body: Bytes| async move { body.len().to_string() }))
-            .route("/events", get(events));
+            .route("/events", get(events))
+            .layer(from_fn(prove));
         let stop = CancellationToken::new();
         tokio::spawn(run(listener, router, bounds, stop.clone()));
         (address, lines, stop)
@@ -188,9 +252,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_beyond_the_bound_wait_for_a_place() {
+    async fn connections_beyond_the_bound_wait_where_all_others_have_shown_the_token() {
         let (address, lines, _stop) = serve(Bounds { connections: 1, ..PATIENT }).await;
-        let mut listening = begin(address, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut listening = begin(address, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: yes\r\n\r\n").await;
+        let mut head = [0; 512];
+        assert!(listening.read(&mut head).await.expect("a head") > 0);
         let next = begin(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         let mut buffer = [0; 512];
         for _ in 0..20 {
@@ -201,6 +267,24 @@ mod tests {
         assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
         drop(listening);
         assert!(to_the_end(next).await.ends_with("here"));
+    }
+
+    #[tokio::test]
+    async fn who_never_showed_the_token_gives_way_and_who_did_stays() {
+        let (address, lines, _stop) = serve(Bounds { connections: 4, ..PATIENT }).await;
+        let mut listening = begin(address, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: yes\r\n\r\n").await;
+        let mut buffer = [0; 512];
+        assert!(listening.read(&mut buffer).await.expect("a head") > 0);
+        let mut idle = Vec::new();
+        for _ in 0..16 {
+            idle.push(begin(address, "").await);
+        }
+        assert!(ask(address).await.ends_with("here"), "strangers that idle do not keep others out");
+        for stream in idle.drain(..12) {
+            assert_eq!(to_the_end(stream).await, "");
+        }
+        lines.send(Bytes::from_static(b"line")).await.expect("it is still there");
+        assert!(listening.read(&mut buffer).await.expect("a line") > 0);
     }
 
     #[tokio::test]

@@ -19,13 +19,14 @@ const NEW: &str = "Examples:
   trullo account new savings
   trullo account new savings --password-file pw
 
-The keys go to keystore.json, locked with the password (argon2id). There is no way to them without it.";
+A password file must be for its owner alone: chmod 600. The keys go to keystore.json, locked with the password (argon2id). There is no way to them without it.";
 const PASSWD: &str = "Examples:
   trullo account passwd default
   trullo account passwd savings --password-file old --new-password-file new
-  printf '%s\\n%s\\n' \"$OLD\" \"$NEW\" | trullo account passwd default --password-file - --new-password-file -
+  printf '%s\\n%s\\n' \"$OLD\" \"$NEW\" |
+    trullo account passwd default --password-file - --new-password-file -
 
-Only this account's entry in keystore.json is written, as a whole; key, account and files stay the same, and a running node
+Password files must be for their owner alone: chmod 600. Only this account's entry in keystore.json is written, as a whole; key, account and files stay the same, and a running node
 goes on. Backups of keystore.json still open with the old password.";
 const LIST: &str = "Examples:
   trullo account list
@@ -34,7 +35,8 @@ const SHOW: &str = "Examples:
   trullo account show
   trullo account show savings --json";
 const TRANSFER: &str = "Examples:
-  trullo account transfer 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 250 --memo rent
+  trullo account transfer \\
+    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 250 --memo rent
 
 Waits until the transfer is final.";
 

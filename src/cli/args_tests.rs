@@ -4,6 +4,9 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 
+/// Examples are to be copied as they are, so that no line of them may be broken.
+const COLUMNS: usize = 100;
+
 /// Commands and groups of commands, with the words that lead to them.
 fn collect(command: &clap::Command, path: &[String], found: &mut Vec<(String, clap::Command)>) {
     let mut path = path.to_vec();
@@ -37,7 +40,12 @@ fn every_command_has_a_help_with_examples_that_can_be_typed() {
         let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.starts_with("Examples:\n"), "{path} has no examples");
         assert!(command.get_about().is_some(), "{path} does not say what it does");
-        let lines = help.lines().skip(1).take_while(|line| line.starts_with("  "));
+        let examples = help.lines().skip(1).take_while(|line| line.starts_with("  "));
+        for line in examples.clone() {
+            assert!(line.chars().count() <= COLUMNS, "{path}: a terminal of {COLUMNS} columns breaks {line}");
+        }
+        let joined = examples.map(|line| format!("{line}\n")).collect::<String>().replace("\\\n", "");
+        let lines = joined.lines();
         let examples: Vec<_> = lines.filter_map(|line| line.find("trullo ").map(|at| &line[at..])).collect();
         assert!(!examples.is_empty(), "{path} has no example");
         for example in examples {

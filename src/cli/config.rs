@@ -9,6 +9,7 @@ use super::context::Context;
 use super::output::table;
 use crate::config::keys::KEYS;
 use crate::config::{Config, Layers, Origin};
+use crate::node::start::addresses;
 
 const SHOW: &str = "Examples:
   trullo config show
@@ -45,7 +46,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Show => show(context, &layers),
         Verb::Check => {
-            Config::load(&layers)?;
+            addresses(&Config::load(&layers)?)?;
             let path = home.config().display().to_string();
             context.out.result(&json!({"ok": true, "file": path}), || format!("{path} is valid"))?;
             Ok(())

@@ -10,6 +10,9 @@ use super::errors::{CliError, Exit};
 use super::output::{facts, short, size, table};
 use crate::api::views::{DeletedView, FileStatus, FileView};
 
+/// Digits with which an id may be begun.
+const ID_DIGITS_MIN: usize = 8;
+
 const LS: &str = "Examples:
   trullo ls
   trullo ls --json | jq -r .[].id";
@@ -119,6 +122,10 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
     files.retain(|file| is_named(file, text));
     match files.len() {
         1 => Ok(files.remove(0)),
+        0 if is_too_short(text) => {
+            let error = CliError::new(Exit::NotFound, format!("no file is named {text:?}"));
+            Err(error.hint(format!("to name one by its id, give {ID_DIGITS_MIN} digits or more")).into())
+        }
         0 => Err(CliError::new(Exit::NotFound, format!("no file {text:?}")).hint("see `trullo ls`").into()),
         n => {
             let ids: Vec<_> = files.iter().map(|file| short(&file.id)).collect();
@@ -141,7 +148,12 @@ fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Whether it may be meant as the begin of an id.
+fn is_too_short(text: &str) -> bool {
+    text.len() < ID_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn is_named(file: &FileView, text: &str) -> bool {
-    let is_prefix = text.len() >= 8 && file.id.starts_with(text);
+    let is_prefix = text.len() >= ID_DIGITS_MIN && file.id.starts_with(text);
     is_prefix || file.name.as_deref() == Some(text)
 }

@@ -10,20 +10,23 @@ use super::context::{self, Context};
 use super::errors::{CliError, Exit};
 use super::identity::Identity;
 use super::output::facts;
-use crate::config::{Config, ConfigError, Layers, genesis, template};
+use crate::config::{Config, Layers, genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
 use crate::ledger::record::StorageParams;
 use crate::node::home::{Home, NewHome};
+use crate::node::start::addresses;
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
 
 const EXAMPLES: &str = "Examples:
-  trullo --home ~/net init --name alice --genesis genesis.json --bootstrap /ip4/192.0.2.1/tcp/7000/p2p/12D3KooW...
+  trullo --home ~/net init --name alice --genesis genesis.json \\
+    --bootstrap /ip4/192.0.2.1/tcp/7000/p2p/12D3KooWBVwVWdqFNFJBFhW1qKLCe3YPz1cSCTVZ3S4N7dNhHRZ6
   trullo --home /tmp/solo init --name solo --password-file pw     # a network of one node of its own
 
 Without --genesis a new network is made, whose only validator and storage node is this one.
-The account's password is asked for, or read from --password-file (`-`: stdin, /dev/fd/N: a descriptor).
+The account's password is asked for, or read from --password-file (`-`: stdin, /dev/fd/N: a descriptor);
+such a file must be for its owner alone: chmod 600.
 A home that exists is never overwritten (exit 8).";
 
 /// Credits of the first account of a new network.
@@ -122,9 +125,11 @@ fn config_text(args: &Args, roles: &[Role]) -> String {
 }
 
 /// Checks the new file with what the command line sets; a key set there must stand in the file to last.
-fn check(context: &Context, text: &str) -> Result<Config, ConfigError> {
+fn check(context: &Context, text: &str) -> Result<Config> {
     let layers = Layers::defaults()?.file(&context.home.join("config.toml"), text)?;
-    Config::load(&layers.flags(context.sets.iter().map(String::as_str))?)
+    let config = Config::load(&layers.flags(context.sets.iter().map(String::as_str))?)?;
+    addresses(&config)?;
+    Ok(config)
 }
 
 /// A network whose only node is this one.

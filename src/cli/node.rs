@@ -23,6 +23,7 @@ const RUN: &str = "Examples:
   trullo --home ~/net node run --set api.listen=127.0.0.1:8080 --set log.level=debug
 
 Runs in the foreground and logs to stderr. Ctrl-C or SIGTERM stops it cleanly within 5 seconds.
+A password file must be for its owner alone: chmod 600.
 The API's address stands in api.addr, its bearer token in api.token (0600), both in the home.";
 
 /// Verbs of `node`.

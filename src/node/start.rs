@@ -25,7 +25,7 @@ use crate::crypto::keys::AccountKeys;
 use crate::files::erasure;
 use crate::ledger::{Genesis, GenesisError};
 use crate::mempool::{Capacity, Mempool};
-use crate::net::{self, Address, NetConfig, NetError, NetLimits, PeerAddress};
+use crate::net::{self, Address, AddressError, NetConfig, NetError, NetLimits, PeerAddress};
 use crate::store::{FinalBlock, Local, Options, SlotSettings, Slots, Store, StoreError};
 use crate::types::{Millis, Role, limits};
 use crate::wire::{Certificate, ProposedBlock};
@@ -273,22 +273,25 @@ fn core_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<co
     })
 }
 
+/// The addresses of a configuration, as the network reads them. Errors: `Setting` names the wrong one.
+pub fn addresses(config: &Config) -> Result<(Vec<Address>, Vec<PeerAddress>), NodeFailure> {
+    let wrong =
+        |what: &str, text: &str, error: AddressError| NodeFailure::Setting(format!("net.{what} {text:?}: {error}"));
+    let config = &config.net;
+    let listen = config.listen.iter().map(|text| text.parse().map_err(|error| wrong("listen", text, error)));
+    let bootstrap = config.bootstrap.iter().map(|text| text.parse().map_err(|error| wrong("bootstrap", text, error)));
+    Ok((listen.collect::<Result<_, _>>()?, bootstrap.collect::<Result<_, _>>()?))
+}
+
 fn net_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<NetConfig, NodeFailure> {
-    let wrong = |what: &str, text: &str, error: String| NodeFailure::Setting(format!("net.{what} {text:?}: {error}"));
-    let listen =
-        config.net.listen.iter().map(|text| text.parse::<Address>().map_err(|e| wrong("listen", text, e.to_string())));
-    let bootstrap = config
-        .net
-        .bootstrap
-        .iter()
-        .map(|text| text.parse::<PeerAddress>().map_err(|e| wrong("bootstrap", text, e.to_string())));
+    let (listen, bootstrap) = addresses(config)?;
     let memory_bytes = usize::try_from(config.net.memory_max.get()).unwrap_or(usize::MAX);
     Ok(NetConfig {
         key: key.clone(),
         chain: genesis.chain_id(),
-        listen: listen.collect::<Result<_, _>>()?,
+        listen,
         announce: Vec::new(),
-        bootstrap: bootstrap.collect::<Result<_, _>>()?,
+        bootstrap,
         limits: NetLimits { connections: config.net.connections_max, memory_bytes, ..NetLimits::default() },
     })
 }
