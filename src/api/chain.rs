@@ -46,6 +46,9 @@ pub async fn readyz(State(api): State<Api>) -> Response {
 
 fn not_ready(handle: &Handle) -> Option<String> {
     let Some(status) = handle.status() else { return Some("starting".to_owned()) };
+    if let Some(low) = handle.disk_low() {
+        return Some(low.to_string());
+    }
     if let Some(target) = status.sync_target {
         return Some(format!("catching up to height {target}"));
     }

@@ -62,7 +62,7 @@ impl From<NodeError> for Problem {
     fn from(error: NodeError) -> Self {
         let detail = error.to_string();
         if disk_full(&error) {
-            tracing::error!(detail, "the disk is full");
+            tracing::error!(detail, "a request failed for want of space");
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, 13, "disk_full", "this node's disk is full", detail)
                 .hint("free space on the disk of the node's home; what was acknowledged is safe");
         }
@@ -84,7 +84,7 @@ impl From<NodeError> for Problem {
             NodeError::Verification(_) => {
                 Self::new(StatusCode::BAD_GATEWAY, 7, "verification", "bytes are not what they must be", detail)
             }
-            NodeError::Store(_) | NodeError::Slots(_) => {
+            NodeError::DiskLow(_) | NodeError::Store(_) | NodeError::Slots(_) => {
                 tracing::error!(detail, "a request failed on this node's own store");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, 1, "store", "this node's store failed", detail)
                     .hint("look at the node's log; the disk may be full or damaged")
@@ -96,6 +96,7 @@ impl From<NodeError> for Problem {
 fn disk_full(error: &NodeError) -> bool {
     match error {
         NodeError::Store(error) | NodeError::Slots(SlotError::Store(error)) => error.is_disk_full(),
+        NodeError::DiskLow(_) => true,
         _ => false,
     }
 }

@@ -45,6 +45,12 @@ pub const KEYS: &[Key] = &[
         None,
         "Who runs it; a file never has two slots with one operator. Default: its name",
     ),
+    key(
+        "node.disk_reserve",
+        Kind::Size,
+        Some(r#""64 MiB""#),
+        "Free bytes on the disk of the home below which the node pauses: it answers and takes in nothing; 0 for never",
+    ),
     key("net.listen", Kind::List, Some(r#"["/ip4/0.0.0.0/tcp/0"]"#), "Multiaddresses to listen on"),
     key("net.bootstrap", Kind::List, Some("[]"), "Multiaddresses of nodes to find the network by"),
     key("net.connections_max", Kind::Number, Some("256"), "Connections at the same time"),

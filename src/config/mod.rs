@@ -94,6 +94,8 @@ pub struct Node {
     pub roles: Roles,
     /// Who runs it.
     pub operator: String,
+    /// Free bytes on the disk of the home below which the node pauses.
+    pub disk_reserve: ByteCount,
 }
 
 /// How the node talks to others. Multiaddresses are for `net` to parse.
@@ -244,7 +246,8 @@ impl Check<'_> {
             Some(text) => self.label("node.operator", text)?,
             None => name.clone(),
         };
-        Ok(Node { name, roles: Roles::of(&roles), operator })
+        let disk_reserve = ByteCount::new(self.size("node.disk_reserve", &raw.disk_reserve)?);
+        Ok(Node { name, roles: Roles::of(&roles), operator, disk_reserve })
     }
 
     fn net(&self, raw: &raw::RawNet) -> Result<Net, ConfigError> {

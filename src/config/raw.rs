@@ -36,6 +36,7 @@ pub struct RawNode {
     pub name: String,
     pub roles: Vec<String>,
     pub operator: Option<String>,
+    pub disk_reserve: Size,
 }
 
 /// `[net]`

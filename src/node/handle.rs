@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::app::read_record;
 use super::chain::{ChainStatus, Input};
 use super::clock::Clock;
+use super::disk::Low;
 use super::files::spool::Spool;
 use super::metrics::Metrics;
 use super::slots::damage::Lacking;
@@ -82,6 +83,9 @@ pub enum NodeError {
     /// This node's slots failed.
     #[error(transparent)]
     Slots(#[from] SlotError),
+    /// This node's disk is almost full.
+    #[error("this node pauses: {0}")]
+    DiskLow(Low),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -112,6 +116,7 @@ pub(super) struct Inner {
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,
     pub status: watch::Receiver<Option<ChainStatus>>,
+    pub disk: watch::Receiver<Option<Low>>,
     pub account: Option<AccountKeys>,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -176,6 +181,14 @@ impl Handle {
     pub fn status(&self) -> Option<ChainStatus> {
         self.inner.status.borrow().clone()
     }
+    /// Why the node pauses, if it does.
+    pub fn disk_low(&self) -> Option<Low> {
+        *self.inner.disk.borrow()
+    }
+    /// Errors: `DiskLow` while nothing new can be taken in.
+    pub fn takes_in(&self) -> Result<(), NodeError> {
+        self.disk_low().map_or(Ok(()), |low| Err(NodeError::DiskLow(low)))
+    }
     /// The clock.
     pub fn clock(&self) -> Clock {
         self.inner.clock
@@ -214,8 +227,9 @@ impl Handle {
         Ok(read_record(&self.snapshot()?, key)?)
     }
 
-    /// Verifies a transaction and takes it in. Errors: `Bad`, `Refused`, `Busy`, `Store`.
+    /// Verifies a transaction and takes it in. Errors: `Bad`, `Refused`, `Busy`, `DiskLow`, `Store`.
     pub async fn submit(&self, tx: Tx) -> Result<TxId, NodeError> {
+        self.takes_in()?;
         let tx =
             VerifiedTx::verify(&self.inner.identity.chain, tx).map_err(|error| NodeError::Bad(error.to_string()))?;
         self.submit_verified(tx).await

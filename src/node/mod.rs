@@ -8,6 +8,7 @@ pub mod beacon;
 pub mod bundle;
 pub mod chain;
 pub mod clock;
+pub mod disk;
 pub mod files;
 pub mod gossip;
 pub mod handle;

@@ -14,6 +14,7 @@ use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
 use super::chain::{Chain, Inbox, Input, OnFinal, Setup, exec};
 use super::clock::Clock;
+use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
@@ -145,6 +146,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let (chain_in, inputs) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (status_in, status) = watch::channel(None);
+    let (low, disk) = watch::channel(None);
+    let watching = disk::watch(home.clone(), config.node.disk_reserve.get(), low, chain_in.clone(), stop.clone());
     let beacon = BeaconChain::of(&signer.seed(), 0);
     let parts = Parts {
         config: core.clone(),
@@ -192,6 +195,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         mempool,
         chain: chain_in,
         status,
+        disk,
         account,
         clock,
         metrics,
@@ -203,6 +207,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     };
     let handle = Handle { inner: Arc::new(inner) };
     gossip::recall(&handle);
+    handle.spawn(watching);
     handle.spawn(end_with_local(handle.clone()));
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));

@@ -60,6 +60,17 @@ fn fill(dir: &Path) -> PathBuf {
     path
 }
 
+/// Leaves about so many bytes free.
+fn fill_up_to(dir: &Path, free: u64) -> PathBuf {
+    let path = dir.join("filler");
+    let mut file = std::fs::File::create(&path).expect("a file");
+    let left = || rustix::fs::statvfs(dir).map(|disk| disk.f_bavail * disk.f_frsize).expect("a file system");
+    while left() > free {
+        file.write_all(&[0; 4_096]).expect("there is room");
+    }
+    path
+}
+
 fn put(user: &str, path: &Path) -> (String, String) {
     // Two of three slots restore a file; the third may lie on the full disk.
     let view = json(&["--home", user, "put", utf8(path), "--min-confirmations", "2", "--json"]);
@@ -79,10 +90,9 @@ fn nodes_whose_disk_is_full_stop_with_their_reason_and_nothing_acknowledged_is_l
     for name in names {
         shrink(Path::new(&net.home(name)), "12m");
     }
-    // Without a reserve slots take the last byte too.
-    let config = Path::new(&net.home("storage-2")).join("config.toml");
-    let text = std::fs::read_to_string(&config).expect("a configuration");
-    std::fs::write(&config, text.replace("\n[storage]\n", "\n[storage]\nreserve = 0\n")).expect("a configuration");
+    // Without a reserve slots take the last byte too, and a node works until a write fails.
+    set(&net, "storage-2", "storage", "reserve = 0");
+    names.iter().for_each(|name| set(&net, name, "node", "disk_reserve = 0"));
     net.start_all(4, 3, 1);
     let user = net.home("user-1");
     let source = net.dir.path().join("source");
@@ -114,6 +124,65 @@ fn nodes_whose_disk_is_full_stop_with_their_reason_and_nothing_acknowledged_is_l
     for name in names.iter().chain(&["small"]) {
         run("umount", &[&net.home(name)]);
     }
+}
+
+#[test]
+fn nodes_whose_disk_is_almost_full_pause_and_answer_and_go_on_when_there_is_space() {
+    if !inside("full_disk::nodes_whose_disk_is_almost_full_pause_and_answer_and_go_on_when_there_is_space") {
+        return;
+    }
+    let net = Testnet { dir: tempfile::tempdir().expect("a temporary directory") };
+    let counts = ["--validators", "4", "--storage", "3", "--users", "1", "--idle-interval-ms", "200", "--json"];
+    json(&[&["testnet", "up", "--dir", net.path()], &counts[..]].concat());
+    let names = ["validator-2", "storage-2", "user-1"];
+    json(&["testnet", "down", "--dir", net.path(), "--json"]);
+    for name in names {
+        shrink(Path::new(&net.home(name)), "24m");
+        set(&net, name, "node", "disk_reserve = \"4 MiB\"");
+        set(&net, name, "storage", "reserve = 0");
+    }
+    net.start_all(4, 3, 1);
+    let user = net.home("user-1");
+    let source = net.dir.path().join("source");
+    let bytes = write_sample(&source, 700_000);
+    let (id, status) = put(&user, &source);
+    assert_eq!(status, "final");
+    for name in names {
+        let filler = fill_up_to(Path::new(&net.home(name)), 3 << 20);
+        let reason = || net.node(name)["reason"].as_str().unwrap_or_default().to_owned();
+        until("the node pauses", Duration::from_secs(20), || reason().contains("node.disk_reserve"));
+        if name == "user-1" {
+            let (code, line) = failure(&["--home", &user, "put", utf8(&source)]);
+            assert!(code == 13 && line.contains("free space on the disk"), "{code} {line}");
+        } else {
+            write_sample(&source, 700_000 + name.len());
+            assert_eq!(put(&user, &source).1, "final", "the others go on without {name}");
+        }
+        if name == "storage-2" {
+            // Its slot is needed now, and it pauses still.
+            json(&["testnet", "kill", "storage-1", "--dir", net.path(), "--json"]);
+        }
+        let out = trullo(&["--home", &user, "get", &id, "-"]);
+        assert!(out.status.success() && out.stdout == bytes, "{name}: {}", String::from_utf8_lossy(&out.stderr));
+        assert!(reason().contains("node.disk_reserve"), "{name} pauses until there is space");
+        std::fs::remove_file(filler).expect("space again");
+        until("the node goes on", Duration::from_secs(20), || net.node(name)["ok"] == true);
+        if name == "storage-2" {
+            net.start("storage-1");
+        }
+    }
+    assert_eq!(put(&user, &source).1, "final");
+    json(&["testnet", "down", "--dir", net.path(), "--json"]);
+    names.iter().for_each(|name| run("umount", &[&net.home(name)]));
+}
+
+/// Adds a setting to a node's configuration.
+fn set(net: &Testnet, name: &str, section: &str, line: &str) {
+    let config = Path::new(&net.home(name)).join("config.toml");
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    let header = format!("\n[{section}]\n");
+    assert!(text.contains(&header), "{text}");
+    std::fs::write(&config, text.replace(&header, &format!("{header}{line}\n"))).expect("a configuration");
 }
 
 /// Where what a command writes finds no room, it says so, and goes on when there is some.

@@ -80,6 +80,8 @@ pub enum Input {
     },
     /// The store failed in another thread.
     Failed(StoreError),
+    /// The disk is almost full, or no longer: take nothing in from now on, or go on.
+    Pause(bool),
     /// End now.
     Stop,
 }
@@ -177,6 +179,23 @@ pub struct Chain<L> {
     quarantined: Option<Millis>,
     /// The quarantine ends with the next durable step.
     lifting: bool,
+    /// While the disk is almost full: answers to what was asked before it was.
+    paused: Option<Vec<Input>>,
+}
+
+/// Keeps an input for later, if it comes only once: an answer to what this thread asked. What others say they say again.
+/// Errors: the failure that the input tells of.
+fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
+    match input {
+        Input::Failed(error) => return Err(error),
+        Input::Peer { .. } | Input::Tip { .. } | Input::Pause(_) | Input::Stop => {}
+        Input::Waiting(_) => {
+            held.retain(|input| !matches!(input, Input::Waiting(_)));
+            held.push(input);
+        }
+        Input::Checked { .. } | Input::Built { .. } | Input::Replayed { .. } | Input::Blocks { .. } => held.push(input),
+    }
+    Ok(())
 }
 
 impl<L: Links> Chain<L> {
@@ -237,6 +256,7 @@ impl<L: Links> Chain<L> {
             commits: 0,
             quarantined,
             lifting: false,
+            paused: None,
         };
         Ok((chain, inbox))
     }
@@ -247,6 +267,7 @@ impl<L: Links> Chain<L> {
         loop {
             let now = self.clock.now();
             let next = self.timers.next().into_iter().chain(self.write_by).chain(self.put_off_until).min();
+            let next = next.filter(|_| self.paused.is_none());
             let wait = next.map(|at| at.saturating_sub(now).get());
             let first = match runtime.block_on(inbox.receive(wait)) {
                 Received::Input(input) => Some(input),
@@ -255,15 +276,32 @@ impl<L: Links> Chain<L> {
             };
             let mut events: VecDeque<_> = VecDeque::new();
             for input in inbox.turn(first) {
-                if matches!(input, Input::Stop) {
-                    return self.write_rest();
+                match input {
+                    Input::Stop => return self.write_rest(),
+                    Input::Pause(pause) => self.pause(pause, &mut events)?,
+                    input => match &mut self.paused {
+                        Some(held) => hold(held, input)?,
+                        None => self.take(input, &mut events)?,
+                    },
                 }
-                self.take(input, &mut events)?;
+            }
+            if self.paused.is_some() && events.is_empty() {
+                continue;
             }
             let due = self.timers.due(self.clock.now());
             events.extend(due.into_iter().map(Event::Expired));
             self.turn(events)?;
         }
+    }
+
+    /// Holds everything from now on, or goes on with what was held.
+    fn pause(&mut self, pause: bool, events: &mut VecDeque<Event>) -> Result<(), StoreError> {
+        if pause {
+            self.paused.get_or_insert_default();
+            return Ok(());
+        }
+        let held = self.paused.take().unwrap_or_default();
+        held.into_iter().try_for_each(|input| self.take(input, events))
     }
 
     /// Turns one input into events for the core.
@@ -298,7 +336,7 @@ impl<L: Links> Chain<L> {
             Input::Blocks { from, blocks } => self.received_blocks(from, blocks)?,
             Input::Replayed { done, failed } => self.replayed(done, failed, events)?,
             Input::Failed(error) => return Err(error),
-            Input::Stop => {}
+            Input::Pause(_) | Input::Stop => {}
         }
         Ok(())
     }

@@ -105,6 +105,7 @@ pub async fn put<E: std::fmt::Display>(
         let (have, max) = (request.name.len(), limits::FILE_NAME_BYTES_MAX);
         return Err(NodeError::Bad(format!("a name of {have} bytes; at most {max} are allowed")));
     }
+    handle.takes_in()?;
     let keys = handle.keys()?.clone();
     let journal = session(handle, &request).await?;
     let parameters = Parameters::new(journal.data, journal.parity, journal.chunk_bytes)
