@@ -64,12 +64,12 @@ fn show(context: &Context, layers: &Layers) -> Result<()> {
     let rows: Vec<Row> = KEYS.iter().map(row).collect();
     context.out.result(&rows, || {
         table(
-            ["key", "value", "from"],
+            ["key", "from", "value"],
             rows.iter().map(|row| {
                 let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let value = if row.value.is_null() { "-".to_owned() } else { text(&row.value) };
                 let origin = if row.origin.is_null() { "not set".to_owned() } else { text(&row.origin) };
-                [row.key.to_owned(), value, origin]
+                [row.key.to_owned(), origin, value]
             }),
         )
     })?;

@@ -36,9 +36,11 @@ const STATUS: &str = "Examples:
   trullo testnet status --dir /tmp/net --check     # exit 3 unless every node is well";
 const KILL: &str = "Examples:
   trullo testnet kill storage-2 --dir /tmp/net
+  trullo testnet kill storage-1 storage-2 --dir /tmp/net
   trullo testnet kill validator-1 --dir /tmp/net --signal stop";
 const START: &str = "Examples:
-  trullo testnet start storage-2 --dir /tmp/net";
+  trullo testnet start storage-2 --dir /tmp/net
+  trullo testnet start storage-1 storage-2 --dir /tmp/net";
 const PARTITION: &str = "Examples:
   trullo testnet partition validator-1 --dir /tmp/net
   trullo testnet partition validator-1,validator-2 validator-3,validator-4 --dir /tmp/net
@@ -76,11 +78,12 @@ pub enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Send a node a signal; SIGKILL by default
+    /// Send nodes a signal; SIGKILL by default
     #[command(after_long_help = KILL)]
     Kill {
-        /// The node
-        name: String,
+        /// The nodes
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
         /// Where the network is
         #[command(flatten)]
         dir: Dir,
@@ -88,11 +91,12 @@ pub enum Verb {
         #[arg(long, value_enum, ignore_case = true, default_value_t = SignalName::Kill)]
         signal: SignalName,
     },
-    /// Start a node that does not run
+    /// Start nodes that do not run
     #[command(after_long_help = START)]
     Start {
-        /// The node
-        name: String,
+        /// The nodes
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
         /// Where the network is
         #[command(flatten)]
         dir: Dir,
@@ -204,8 +208,8 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Up(args) => up(context, args),
         Verb::Status { dir, check } => status::run(context, &State::load(&dir.dir)?, *check),
-        Verb::Kill { name, dir, signal } => kill(context, &State::load(&dir.dir)?, name, *signal),
-        Verb::Start { name, dir } => start(context, &State::load(&dir.dir)?, name),
+        Verb::Kill { names, dir, signal } => kill(context, &State::load(&dir.dir)?, names, *signal),
+        Verb::Start { names, dir } => start(context, &State::load(&dir.dir)?, names),
         Verb::Partition { groups, dir } => links::partition(context, State::load(&dir.dir)?, groups),
         Verb::Heal { dir } => links::heal(context, State::load(&dir.dir)?),
         Verb::Logs { name, dir, follow, lines } => {
@@ -265,26 +269,36 @@ pub async fn launch(context: &Context, state: &State) -> Result<Vec<NodeStatus>>
     status::all(state).await
 }
 
-fn kill(context: &Context, state: &State, name: &str, signal: SignalName) -> Result<()> {
-    let pid = process::signal(&state.home(name)?, signal.signal())?;
+/// Nothing is sent before all names are known.
+fn kill(context: &Context, state: &State, names: &[String], signal: SignalName) -> Result<()> {
+    let homes: Vec<_> = names.iter().map(|name| state.home(name)).collect::<Result<_>>()?;
+    let pids: Vec<_> = homes.iter().map(|home| process::signal(home, signal.signal())).collect::<Result<_>>()?;
     let ends = matches!(signal, SignalName::Kill | SignalName::Term);
-    let ended = ends && process::wait_ended(&state.home(name)?, STOP_WITHIN)?;
     let word = format!("{signal:?}").to_lowercase();
-    let value = json!({ "name": name, "pid": pid, "signal": word, "ended": ended });
-    context.out.result(&value, || format!("{name} (process {pid}) was sent {word}"))?;
+    let (mut values, mut lines) = (Vec::new(), Vec::new());
+    for ((name, home), pid) in names.iter().zip(&homes).zip(pids) {
+        let ended = ends && process::wait_ended(home, STOP_WITHIN)?;
+        values.push(json!({ "name": name, "pid": pid, "signal": word, "ended": ended }));
+        lines.push(format!("{name} (process {pid}) was sent {word}"));
+    }
+    context.out.result(&values, || lines.join("\n"))?;
     Ok(())
 }
 
-fn start(context: &Context, state: &State, name: &str) -> Result<()> {
-    let node = state.node(name)?;
-    let status = block_on("the node goes on starting", async {
+fn start(context: &Context, state: &State, names: &[String]) -> Result<()> {
+    let nodes: Vec<_> = names.iter().map(|name| state.node(name)).collect::<Result<_>>()?;
+    let statuses = block_on("the nodes go on starting", async {
         let mut launcher = Launcher::new(state);
-        launcher.start(node)?;
+        nodes.iter().try_for_each(|node| launcher.start(node))?;
         launcher.wait_answering(UP_WITHIN).await?;
         links::restore(state).await?;
-        status::one(state, node).await
+        let mut statuses = Vec::new();
+        for node in nodes {
+            statuses.push(status::one(state, node).await?);
+        }
+        Ok(statuses)
     })?;
-    context.out.result(&status, || status::text(std::slice::from_ref(&status)))?;
+    context.out.result(&statuses, || status::text(&statuses))?;
     Ok(())
 }
 
