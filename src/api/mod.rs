@@ -15,6 +15,7 @@ mod linger;
 mod problem;
 pub mod range;
 pub mod server;
+pub mod snapshots;
 pub mod storage;
 mod tables;
 pub mod views;

@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
-use super::{bundle, chain, files, linger, storage, tables};
+use super::snapshots::Snapshots;
+use super::{bundle, chain, files, linger, snapshots, storage, tables};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -26,6 +27,8 @@ pub struct Api {
     pub handle: Handle,
     /// When it began to answer.
     pub started: Instant,
+    /// Views that several requests share.
+    pub snapshots: Snapshots,
 }
 
 /// A running server.
@@ -49,7 +52,7 @@ pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io:
     let address = listener.local_addr()?;
     let guard = Guard::new(token, address);
     let stop = handle.stop_token().clone();
-    let router = router(Api { handle, started: Instant::now() }, guard);
+    let router = router(Api { handle, started: Instant::now(), snapshots: Snapshots::default() }, guard);
     let task = tokio::spawn(connections::run(listener, router, Bounds::STANDARD, stop));
     Ok(ApiServer { address, task })
 }
@@ -73,6 +76,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/nodes", get(chain::nodes))
         .route("/v1/peers", get(chain::peers))
         .route("/v1/events", get(chain::events))
+        .route("/v1/snapshots", post(snapshots::create))
         .route("/v1/tables/{table}", get(tables::table))
         .route("/v1/files/{id}", get(files::get).delete(files::delete))
         .route("/v1/files/{id}/info", get(files::info))

@@ -1,6 +1,8 @@
 //! Tables: the explorer's rows as JSON lines, for exports from a running node.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -23,12 +25,14 @@ const PIECE: usize = 64 << 10;
 /// Pieces that may wait for a slow reader.
 const PIECES: usize = 8;
 
-/// Which heights are wanted of a table of blocks or transactions; other tables are as of the last final block.
+/// Which heights are wanted of a table of blocks or transactions; other tables are as of the last final block, or as of
+/// the one of a snapshot that is held.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableQuery {
     from: Option<u64>,
     to: Option<u64>,
+    snapshot: Option<u64>,
 }
 
 /// The rows of a table, all of them as of one block. An answer that fails half-way breaks off.
@@ -39,7 +43,10 @@ pub async fn table(
 ) -> Result<Response, Problem> {
     let table: Table = name.parse().map_err(|error: UnknownTable| Problem::not_found(error.to_string()))?;
     let (from, to) = (Height::new(query.from.unwrap_or(0)), Height::new(query.to.unwrap_or(u64::MAX)));
-    let snapshot = api.handle.snapshot()?;
+    let snapshot = match query.snapshot {
+        Some(id) => api.snapshots.get(id, Instant::now())?,
+        None => Arc::new(api.handle.snapshot()?),
+    };
     let (sender, receiver) = channel(PIECES);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = send(&snapshot, table, (from, to), &sender) {

@@ -16,6 +16,7 @@ use super::client::Client;
 use super::context::{Context, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{Output, size, table};
+use crate::api::snapshots::SnapshotView;
 use crate::explorer::export::{ExportError, LocalSource, Plan, Position, Progress, Report, RowSource, RowStream};
 use crate::explorer::lines::LineError;
 use crate::explorer::{Exporter, Format, Table, read_lines};
@@ -170,7 +171,7 @@ pub fn export(out: Output, home: &Home, args: &Args) -> Result<Done> {
     let args = args.clone();
     block_on(KEPT, async move {
         let runtime = Handle::current();
-        let work = move || write(out, &args, &mut HttpSource { client, runtime });
+        let work = move || write(out, &args, &mut HttpSource { client, runtime, view: None });
         tokio::task::spawn_blocking(work).await.context("the export ended badly")?
     })
 }
@@ -215,6 +216,21 @@ fn say(out: Output, progress: &Progress) {
 struct HttpSource {
     client: Client,
     runtime: Handle,
+    /// The view that all tables are read from.
+    view: Option<SnapshotView>,
+}
+
+impl HttpSource {
+    fn view(&mut self) -> Result<&SnapshotView, HttpError> {
+        let view = match self.view.take() {
+            Some(view) => view,
+            None => {
+                let request = self.client.post("/v1/snapshots", &());
+                self.runtime.block_on(request).map_err(|error| HttpError::of(&error))?
+            }
+        };
+        Ok(self.view.insert(view))
+    }
 }
 
 /// Why rows of a running node cannot be read.
@@ -238,13 +254,14 @@ impl RowSource for HttpSource {
     type Error = HttpError;
 
     fn position(&mut self) -> Result<Position, HttpError> {
-        let status = self.runtime.block_on(self.client.status()).map_err(|error| HttpError::of(&error))?;
-        let chain = status.chain.parse().map_err(|_| HttpError::Chain(status.chain))?;
-        Ok(Position { chain, height: Height::new(status.height) })
+        let view = self.view()?;
+        let chain = view.chain.parse().map_err(|_| HttpError::Chain(view.chain.clone()))?;
+        Ok(Position { chain, height: Height::new(view.height) })
     }
 
     fn rows(&mut self, table: Table, from: Height, to: Height) -> Result<RowStream<'_, HttpError>, HttpError> {
-        let path = format!("/v1/tables/{table}?from={from}&to={to}");
+        let id = self.view()?.snapshot;
+        let path = format!("/v1/tables/{table}?from={from}&to={to}&snapshot={id}");
         let request = self.client.request(Method::GET, &path);
         let response = self.runtime.block_on(self.client.send(request)).map_err(|error| HttpError::of(&error))?;
         let pieces = Box::pin(response.bytes_stream());

@@ -152,6 +152,7 @@ fn a_file_is_put_read_with_nodes_dead_proven_offline_and_removed() {
     let got = trullo(&["--home", &user, "get", &id, "-o", back.to_str().expect("UTF-8")]);
     assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
     assert!(std::fs::read(&back).expect("a file") == bytes);
+    exports_at_one_height(&net, &user);
     proves_offline(&net, &user, &id);
     let removed = trullo(&["--home", &user, "rm", &id]);
     assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
@@ -170,6 +171,20 @@ fn proves_offline(net: &Testnet, user: &str, id: &str) {
         bad[at] ^= 1;
         std::fs::write(&bundle, &bad).expect("a written bundle");
         assert_eq!(failure(&["verify", path, "--genesis", &genesis]).0, 7, "byte {at}");
+    }
+}
+
+/// All tables of one export of a running node belong to one block, though the chain goes on meanwhile.
+fn exports_at_one_height(net: &Testnet, user: &str) {
+    let out = net.dir.path().join("tables");
+    let out = out.to_str().expect("a path in UTF-8");
+    let summary = json(&["--home", user, "export", "--format", "jsonl", "-o", out, "--json"]);
+    let manifest = std::fs::read(Path::new(out).join("manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    let files = manifest["files"].as_array().expect("a list");
+    assert!(files.len() >= 7, "{manifest}");
+    for file in files {
+        assert_eq!(file["max_height"], summary["height"], "{}", file["file"]);
     }
 }
 

@@ -26,7 +26,7 @@ pub trait RowSource {
     /// How far the chain is. Later calls of `rows` see this height at least.
     fn position(&mut self) -> Result<Position, Self::Error>;
     /// Rows in the order of the table's key: of blocks and transactions all at the heights `from..=to`, of the other tables
-    /// all as of one height, which is the position's or a later one.
+    /// all as of one height, the position's.
     fn rows(&mut self, table: Table, from: Height, to: Height) -> Result<RowStream<'_, Self::Error>, Self::Error>;
 }
 
