@@ -17,6 +17,7 @@ pub mod range;
 pub mod server;
 pub mod storage;
 mod tables;
+pub mod uploads;
 pub mod views;
 
 pub use problem::Problem;

@@ -17,7 +17,8 @@ use super::output::{Output, size};
 use super::testnet::{self, Plan, State};
 use super::{get, ledger, put};
 use crate::api::bundle;
-use crate::api::views::{FileStatus, PutView};
+use crate::api::uploads::PutView;
+use crate::api::views::FileStatus;
 use crate::config::genesis;
 use crate::node::home::random;
 

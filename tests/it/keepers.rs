@@ -4,6 +4,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use trullo::files::Wanted;
 use trullo::ledger::record::{Deal, DealStatus, NodeEntry};
 use trullo::ledger::{Key, Record};
 use trullo::node::Handle;
@@ -21,7 +22,8 @@ async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult
         len: Some(bytes.len() as u64),
         shards: Some(shards),
         chunk_bytes: None,
-        min_confirmations: Some(shards.0 + shards.1),
+        wanted: Wanted { min_confirmations: Some((shards.0 + shards.1).into()), ..Wanted::default() },
+        allow_pending: true,
         epochs: 200,
         session: *blake3::hash(bytes).as_bytes(),
         timeout: PATIENCE,
