@@ -48,10 +48,13 @@ impl Session {
     fn new(journal: Journal, request: &PutRequest) -> Result<Self, NodeError> {
         let parameters = Parameters::new(journal.data, journal.parity, journal.chunk_bytes);
         let parameters = parameters.map_err(|error| NodeError::Bad(error.to_string()))?;
-        let thresholds = Thresholds::new(parameters, &request.wanted);
-        let thresholds = thresholds.map_err(|error| NodeError::Bad(error.to_string()))?;
-        Ok(Self { journal, parameters, thresholds })
+        Ok(Self { journal, parameters, thresholds: thresholds(parameters, request)? })
     }
+}
+
+/// Errors: `Bad`, with what is possible.
+fn thresholds(parameters: Parameters, request: &PutRequest) -> Result<Thresholds, NodeError> {
+    Thresholds::new(parameters, &request.wanted).map_err(|error| NodeError::Bad(error.to_string()))
 }
 
 /// The journal of the session: what an earlier try wrote, or a new one.
@@ -65,6 +68,7 @@ pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, N
     }
     let candidates = candidates(handle)?;
     let parameters = parameters(request, candidates.len()).map_err(|error| NodeError::Bad(error.to_string()))?;
+    let thresholds = thresholds(parameters, request)?;
     let source = wire::encode(&(request.len, random::<16>()?));
     let (_, nonce) = handle.keys()?.file_secrets(&request.session, &source);
     let room = ByteCount::new(request.len.map_or(ROOM_UNKNOWN, |len| slot_room(len, parameters)));
@@ -84,9 +88,8 @@ pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, N
         placement: slots,
     };
     let (local, name, bytes) = (handle.local().clone(), request.session, wire::encode(&journal));
-    let session = Session::new(journal, request)?;
     blocking(move || local.put_session(&name, &bytes)).await?;
-    Ok(session)
+    Ok(Session { journal, parameters, thresholds })
 }
 
 /// A placement in which a node that is not connected gives way to a spare that is, if operators stay distinct.
