@@ -83,3 +83,31 @@ fn a_slot_that_never_came_counts_as_not_held() {
     assert_eq!(take(&mut chain, &manifest, 3, 3), Outcome::Applied, "its node has it late");
     assert!(chain.deal(&file).lost.is_empty());
 }
+
+#[test]
+fn a_deal_over_fifty_nodes_is_final_with_its_quorum_and_whole_again_after_losses() {
+    let mut chain = Chain::new();
+    (STORES..55).for_each(|n| register(&mut chain, n));
+    let manifest = manifest(1, 1, 34, 16, 340_000);
+    let file = manifest.id();
+    let mut deal = commit(&chain.id, manifest.clone(), 39, 40);
+    deal.repair_threshold = 48;
+    assert_eq!(chain.act(1, Action::CommitFile(Box::new(deal))), Outcome::Applied);
+    assert_eq!(chain.deal(&file).status.name(), "pending");
+    let confirm = |chain: &mut Chain, slots: std::ops::Range<u8>| {
+        let receipts = slots.map(|slot| receipt(&chain.id, &manifest, slot)).collect();
+        assert_eq!(chain.act(1, Action::ConfirmSlots { file, receipts }), Outcome::Applied);
+    };
+    confirm(&mut chain, 39..40);
+    assert_eq!(chain.deal(&file).status.name(), "final", "forty of fifty");
+    confirm(&mut chain, 40..47);
+    chain.run_to(chain.height + PENDING);
+    let now = chain.deal(&file);
+    let lost: Vec<_> = now.lost.iter().collect();
+    assert_eq!((now.confirmed.len(), lost), (47, vec![47, 48, 49]), "three never came");
+    for (slot, by) in [(47, 50), (48, 51), (49, 52)] {
+        assert!(is_listed(&chain, file));
+        assert_eq!(take(&mut chain, &manifest, slot, by), Outcome::Applied);
+    }
+    assert!(!is_listed(&chain, file) && chain.deal(&file).confirmed.len() == 50);
+}
