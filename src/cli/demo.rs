@@ -211,7 +211,7 @@ fn store(user: &Context, source: &Path) -> Result<PutView> {
         FileStatus::Final => Ok(put),
         FileStatus::Pending | FileStatus::Ended => {
             let reason = put.reason.unwrap_or_default();
-            Err(CliError::new(Exit::Partial, format!("the file is pending: {reason}")).into())
+            Err(CliError::new(Exit::NotReady, format!("the file is pending: {reason}")).into())
         }
     }
 }
