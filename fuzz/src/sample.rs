@@ -235,7 +235,7 @@ pub fn txs() -> Vec<Tx> {
         |n: u8| StorageReceipt::sign(&chain(), &file, n, Height::new(9), &manifest.slots[usize::from(n)], &storage[usize::from(n)]);
     let receipts = vec![receipt(0), receipt(2)];
     let placement = storage.iter().take(3).map(|key| key.public().node_id()).collect();
-    let deal = FileCommit { manifest: manifest.clone(), placement, min_confirmations: 2, epochs: 7, receipts };
+    let deal = FileCommit { manifest: manifest.clone(), placement, min_confirmations: 2, repair_threshold: 2, epochs: 7, receipts };
     let mut node = genesis().nodes[0].announcement.clone();
     let node_key = SecretKey::from_seed(&[50; 32]);
     node.node = node_key.public().node_id();

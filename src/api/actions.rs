@@ -37,6 +37,9 @@ pub enum ActionView {
         slots: u32,
         /// Receipts that make it final.
         min_confirmations: u32,
+        /// Slots left at which lost ones are rebuilt.
+        #[serde(default)]
+        repair_threshold: u32,
         /// Receipts in this transaction.
         receipts: u32,
         /// Epochs that the deal is paid for.

@@ -94,6 +94,7 @@ fn describe(record: &Record) -> serde_json::Value {
             "data": deal.data,
             "slot_len": deal.slot_len,
             "min_confirmations": deal.min_confirmations,
+            "repair_threshold": deal.repair_threshold,
             "confirmed": deal.confirmed.iter().collect::<Vec<_>>(),
             "lost": deal.lost.iter().collect::<Vec<_>>(),
             "ends": deal.ends.get(),

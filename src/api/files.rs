@@ -1,105 +1,27 @@
-//! File routes: put, get, list, info, delete.
+//! File routes: get, list, info, delete.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use serde::Deserialize;
 
 use super::chain::tokio_stream;
 use super::fill;
 use super::problem::Problem;
 use super::range;
 use super::server::Api;
-use super::views::{DeletedView, FileView, PutView};
+use super::views::{DeletedView, FileView};
 use crate::ledger::{Key, Record};
 use crate::node::NodeError;
 use crate::node::files::get::OpenFile;
-use crate::node::files::put::{PutRequest, put as put_file};
 use crate::types::FileId;
 
 /// How long a deletion may take to become final.
 const DELETE_WITHIN: Duration = Duration::from_secs(30);
-
-/// Settings of a put; the body is the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PutQuery {
-    name: String,
-    data: Option<u8>,
-    parity: Option<u8>,
-    chunk_size: Option<u32>,
-    min_confirmations: Option<u8>,
-    session: Option<String>,
-    timeout_ms: Option<u64>,
-}
-
-/// Stores a file; answers when its deal is on the chain.
-pub async fn put(
-    State(api): State<Api>,
-    Query(query): Query<PutQuery>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<PutView>, Problem> {
-    if query.name.is_empty() || query.name.chars().any(char::is_control) {
-        return Err(Problem::bad("a file needs a name, without control characters"));
-    }
-    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()).and_then(|len| len.parse().ok());
-    let config = &api.handle.config().files;
-    let session = match &query.session {
-        Some(text) => {
-            let mut session = [0; 32];
-            hex::decode_to_slice(text, &mut session)
-                .map_err(|_| Problem::bad("session must be 64 hexadecimal digits"))?;
-            session
-        }
-        None => {
-            let mut session = [0; 32];
-            getrandom::fill(&mut session).map_err(|error| Problem::unavailable(error.to_string()))?;
-            session
-        }
-    };
-    let shards = match (query.data, query.parity) {
-        (Some(data), Some(parity)) => Some((data, parity)),
-        (None, None) => config.shards,
-        _ => return Err(Problem::bad("data and parity shards are given together or not at all")),
-    };
-    let request = PutRequest {
-        name: query.name.clone(),
-        len,
-        shards,
-        chunk_bytes: query.chunk_size.or(config.chunk_bytes),
-        min_confirmations: query.min_confirmations.or(config.min_confirmations),
-        epochs: config.epochs,
-        session,
-        timeout: query.timeout_ms.map_or(Duration::from_millis(config.timeout.get()), Duration::from_millis),
-    };
-    let done = put_file(&api.handle, request, body.into_data_stream()).await?;
-    let (deal, manifest) = api.handle.file(&done.file)?;
-    let (status, mut reason, height) = fill::status(&deal, &api.handle.nodes()?);
-    if let Some(reason) = &mut reason {
-        let said: Vec<_> = done.missing.iter().map(|(node, why)| format!("{}: {why}", node.short())).collect();
-        reason.push_str(&format!(" ({})", said.join("; ")));
-    }
-    Ok(Json(PutView {
-        file_id: done.file.to_string(),
-        name: query.name,
-        status,
-        reason,
-        height: height.max(done.height.get()),
-        tx: done.tx.map(|tx| tx.to_string()).unwrap_or_default(),
-        bytes: done.bytes,
-        cipher_bytes: manifest.as_ref().map_or(0, |manifest| manifest.cipher_len),
-        data: deal.data.into(),
-        parity: manifest.as_ref().map_or(0, |manifest| manifest.parity.into()),
-        confirmations: fill::count(deal.confirmed.len()),
-        resumed_bytes: done.resumed_bytes,
-    }))
-}
 
 pub(super) fn file_id(text: &str) -> Result<FileId, Problem> {
     text.parse().map_err(|error| Problem::bad(format!("file {text:?}: {error}")))

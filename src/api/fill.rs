@@ -30,6 +30,7 @@ pub fn action(action: &Action) -> ActionView {
             file: deal.manifest.id().to_string(),
             slots: count(deal.manifest.slots.len()),
             min_confirmations: deal.min_confirmations.into(),
+            repair_threshold: deal.repair_threshold.into(),
             receipts: count(deal.receipts.len()),
             epochs: deal.epochs,
         },
@@ -146,7 +147,9 @@ pub fn file(
         parity: manifest.map_or(0, |manifest| manifest.parity.into()),
         chunk_size: manifest.map_or(0, |manifest| manifest.chunk_bytes.into()),
         min_confirmations: deal.min_confirmations.into(),
+        repair_threshold: deal.repair_threshold.into(),
         confirmations: count(deal.confirmed.len()),
+        created_ms: open.as_ref().map(|open| open.facts().created.get()),
         height,
         lost: count(deal.lost.len()),
         ends: deal.ends.get(),
@@ -162,7 +165,8 @@ pub fn status(deal: &Deal, nodes: &[NodeEntry]) -> (FileStatus, Option<String>, 
         DealStatus::Pending { until } => {
             let missing = deal.placement.iter().enumerate();
             let missing = missing.filter(|(slot, _)| u8::try_from(*slot).is_ok_and(|slot| !deal.confirmed.has(slot)));
-            let names: Vec<_> = missing.map(|(_, node)| name_of(node, nodes).unwrap_or_else(|| node.short())).collect();
+            let name = |node: &NodeId| name_of(node, nodes).unwrap_or_else(|| "a node".to_owned());
+            let names: Vec<_> = missing.map(|(_, node)| format!("{} ({})", name(node), node.short())).collect();
             let (have, need) = (deal.confirmed.len(), deal.min_confirmations);
             let reason = format!(
                 "{have} of {need} confirmations; missing: {}; ends at height {until} unless they come",
@@ -178,6 +182,18 @@ pub fn status(deal: &Deal, nodes: &[NodeEntry]) -> (FileStatus, Option<String>, 
             (FileStatus::Ended, Some(format!("ended at height {at}: too few confirmations in time")), at.get())
         }
     }
+}
+
+/// In how many seconds the height is about reached, at the pace of the last blocks.
+pub fn seconds_until(handle: &Handle, height: Height) -> Result<u64, Problem> {
+    const LOOK_BACK: u64 = 100;
+    let Some(tip) = handle.reader().tip().map(|tip| tip.height) else { return Ok(0) };
+    let snapshot = handle.snapshot()?;
+    let before = Height::new(tip.get().saturating_sub(LOOK_BACK).max(1));
+    let (Some(from), Some(to)) = (snapshot.header(before)?, snapshot.header(tip)?) else { return Ok(0) };
+    let blocks = tip.get().saturating_sub(before.get()).max(1);
+    let took = to.time.saturating_sub(from.time).get();
+    Ok(took.saturating_mul(height.get().saturating_sub(tip.get())) / blocks / 1_000)
 }
 
 /// A node's name, if it is registered.

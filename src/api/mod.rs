@@ -18,6 +18,7 @@ pub mod server;
 pub mod snapshots;
 pub mod storage;
 mod tables;
+pub mod uploads;
 pub mod views;
 
 pub use problem::Problem;

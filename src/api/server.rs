@@ -14,7 +14,7 @@ use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, snapshots, storage, tables};
+use super::{bundle, chain, files, linger, snapshots, storage, tables, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -63,7 +63,8 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/readyz", get(chain::readyz))
         .route("/status", get(chain::status))
         .route("/metrics", get(chain::metrics));
-    let files = Router::new().route("/v1/files", post(files::put).get(files::list)).layer(DefaultBodyLimit::disable());
+    let files =
+        Router::new().route("/v1/files", post(uploads::put).get(files::list)).layer(DefaultBodyLimit::disable());
     let closed = Router::new()
         .route("/v1/status", get(chain::status))
         .route("/v1/blocks", get(chain::blocks))

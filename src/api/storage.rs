@@ -77,8 +77,14 @@ pub struct HealthView {
     pub held: u32,
     /// Of those, on nodes that answer their audits.
     pub answering: u32,
-    /// Slots that nobody holds, for others to rebuild.
+    /// Slots that nobody holds.
     pub lost: Vec<u8>,
+    /// Slots held at or below which others rebuild all lost ones.
+    #[serde(default)]
+    pub repair_threshold: u32,
+    /// Whether they do so now. Otherwise a lost slot waits for its last holder; it is neither rebuilt nor paid.
+    #[serde(default)]
+    pub repairing: bool,
     /// Operators among the holders that answer.
     pub operators: u32,
     /// Further slots that may be lost before the file is; negative when it cannot be read now.
@@ -102,7 +108,7 @@ pub struct StorageHealthView {
     pub capacity: u64,
     /// Bytes of slots that they hold.
     pub used: u64,
-    /// Files with a slot that nobody holds, the most endangered first; at most 1,024.
+    /// Files whose lost slots others rebuild now, the most endangered first; at most 1,024.
     pub endangered: Vec<HealthView>,
 }
 
@@ -167,7 +173,8 @@ fn audit(api: &Api, entry: &NodeEntry) -> Result<AuditView, Problem> {
 pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<HealthView>, Problem> {
     let id = file_id(&id)?;
     let (deal, _) = api.handle.file(&id)?;
-    Ok(Json(health(&id, &deal, &api.handle.nodes()?)))
+    let repairing = api.handle.record(&Key::Lost(id))?.is_some();
+    Ok(Json(health(&id, &deal, &api.handle.nodes()?, repairing)))
 }
 
 /// All files that lack something, and the nodes.
@@ -177,7 +184,7 @@ pub async fn all(State(api): State<Api>) -> Result<Json<StorageHealthView>, Prob
     for (key, _) in snapshot.state_scan(&Key::lost(), None, ENDANGERED_MAX)? {
         let Some(Key::Lost(id)) = Key::from_bytes(&key) else { continue };
         let (deal, _) = api.handle.file(&id)?;
-        endangered.push(health(&id, &deal, &nodes));
+        endangered.push(health(&id, &deal, &nodes, true));
     }
     endangered.sort_by_key(|file| file.spare);
     let names = |chosen: &dyn Fn(&NodeEntry) -> bool| -> Vec<String> {
@@ -225,7 +232,7 @@ fn answers(entry: &NodeEntry) -> bool {
     entry.active && entry.audit.strikes == 0
 }
 
-fn health(id: &FileId, deal: &Deal, nodes: &[NodeEntry]) -> HealthView {
+fn health(id: &FileId, deal: &Deal, nodes: &[NodeEntry], repairing: bool) -> HealthView {
     let of = |node: &NodeId| nodes.iter().find(|entry| entry.announcement.node == *node);
     let held = deal.confirmed.iter().filter_map(|slot| of(deal.placement.get(usize::from(slot))?));
     let answering: Vec<_> = held.filter(|entry| answers(entry)).collect();
@@ -238,6 +245,8 @@ fn health(id: &FileId, deal: &Deal, nodes: &[NodeEntry]) -> HealthView {
         held: fill::count(deal.confirmed.len()),
         answering: fill::count(answering.len()),
         lost: deal.lost.iter().collect(),
+        repair_threshold: deal.repair_threshold.into(),
+        repairing,
         operators: fill::count(operators.len()),
         spare: i64::from(fill::count(answering.len())) - i64::from(deal.data),
         ends: deal.ends.get(),

@@ -326,8 +326,14 @@ pub struct FileView {
     pub chunk_size: u64,
     /// Confirmations that make it final.
     pub min_confirmations: u32,
+    /// Slots left at which others rebuild those that are lost.
+    #[serde(default)]
+    pub repair_threshold: u32,
     /// Confirmations it has.
     pub confirmations: u32,
+    /// When it was put, milliseconds since 1970; only on the owner's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_ms: Option<u64>,
     /// Height of the block that opened its deal.
     pub height: u64,
     /// Slots that nobody holds.
@@ -362,36 +368,6 @@ pub struct SlotView {
     /// Whether nobody holds it any more.
     #[serde(default)]
     pub lost: bool,
-}
-
-/// `POST /v1/files`, once the deal is on the chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PutView {
-    /// The file's id.
-    pub file_id: String,
-    /// Its name.
-    pub name: String,
-    /// Whether it is final.
-    pub status: FileStatus,
-    /// Why it is pending.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Height of the block with its deal.
-    pub height: u64,
-    /// The transaction that opened the deal.
-    pub tx: String,
-    /// Bytes of plaintext.
-    pub bytes: u64,
-    /// Bytes of ciphertext.
-    pub cipher_bytes: u64,
-    /// Slots that restore it.
-    pub data: u32,
-    /// Further slots.
-    pub parity: u32,
-    /// Confirmations it has.
-    pub confirmations: u32,
-    /// Bytes of slots that an earlier, interrupted put of the session had placed already.
-    pub resumed_bytes: u64,
 }
 
 /// `DELETE /v1/files/{id}`, once final.

@@ -17,7 +17,8 @@ use super::output::{Output, size};
 use super::testnet::{self, Plan, State};
 use super::{get, ledger, put};
 use crate::api::bundle;
-use crate::api::views::{FileStatus, PutView};
+use crate::api::uploads::PutView;
+use crate::api::views::FileStatus;
 use crate::config::genesis;
 use crate::node::home::random;
 
@@ -210,7 +211,7 @@ fn store(user: &Context, source: &Path) -> Result<PutView> {
         FileStatus::Final => Ok(put),
         FileStatus::Pending | FileStatus::Ended => {
             let reason = put.reason.unwrap_or_default();
-            Err(CliError::new(Exit::Partial, format!("the file is pending: {reason}")).into())
+            Err(CliError::new(Exit::NotReady, format!("the file is pending: {reason}")).into())
         }
     }
 }

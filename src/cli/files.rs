@@ -27,6 +27,9 @@ const RM: &str = "Examples:
 
 The ledger ends the file's deal and the storage nodes free its slots. There is no way back.";
 
+/// Files of one name that an error lists.
+const AMBIGUOUS_TOLD: usize = 8;
+
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
 #[command(after_long_help = LS)]
@@ -102,7 +105,9 @@ pub fn describe(file: &FileView) -> String {
     }
     rows.push(("stored", format!("{} bytes of ciphertext; {lost}", file.cipher_bytes)));
     rows.push(("chunk size", size(file.chunk_size)));
-    rows.push(("confirmed", format!("{} of {}", file.confirmations, file.slots.len())));
+    let needed = format!("final with {}", file.min_confirmations);
+    rows.push(("confirmed", format!("{} of {}; {needed}", file.confirmations, file.slots.len())));
+    rows.push(("repaired", format!("when {} slots or fewer are held", file.repair_threshold)));
     rows.push(("height", file.height.to_string()));
     let slots = file.slots.iter().map(|slot| {
         let node = slot.node_name.clone().unwrap_or_else(|| short(&slot.node));
@@ -128,11 +133,22 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
         }
         0 => Err(CliError::new(Exit::NotFound, format!("no file {text:?}")).hint("see `trullo ls`").into()),
         n => {
-            let ids: Vec<_> = files.iter().map(|file| short(&file.id)).collect();
-            let error = CliError::new(Exit::Conflict, format!("{n} files are named {text:?}: {}", ids.join(", ")));
-            Err(error.hint("give the id of one of them").into())
+            files.sort_by_key(|file| std::cmp::Reverse(file.created_ms));
+            let newest = files.first().map(|file| short(&file.id)).unwrap_or_default();
+            let told: Vec<_> = files.iter().take(AMBIGUOUS_TOLD).map(ambiguous).collect();
+            let rest = if n > told.len() { format!(", and {} older ones", n - told.len()) } else { String::new() };
+            let error =
+                CliError::new(Exit::Conflict, format!("{n} files are named {text:?}: {}{rest}", told.join(", ")));
+            Err(error.hint(format!("give an id instead of the name: {newest} is the newest; see `trullo ls`")).into())
         }
     }
+}
+
+fn ambiguous(file: &FileView) -> String {
+    let put = file.created_ms.map(|ms| std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms));
+    let put = put.map_or_else(|| "?".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string());
+    let bytes = file.bytes.map(size).unwrap_or_default();
+    format!("{} ({}, {bytes}, put {put})", short(&file.id), file.status)
 }
 
 /// Whether there is still something of it. Errors: exit 4.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{self, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
@@ -19,22 +19,29 @@ use tokio_util::io::ReaderStream;
 use super::client::Client;
 use super::context::{Context, block_on, unreadable};
 use super::errors::{CliError, Exit};
-use super::output::{Progress, size};
-use crate::api::views::{FileStatus, PutView, StatusView};
+use super::output::{Progress, short, size};
+use crate::api::uploads::{PendingView, PutView};
+use crate::api::views::{FileStatus, StatusView};
 use crate::config::raw::Size;
 use crate::crypto::{Domain, hash};
+use crate::files::{QuorumError, Share};
 use crate::wire;
 
 const EXAMPLES: &str = "Examples:
   trullo put photo.jpg
-  trullo put photo.jpg --name holiday.jpg --data 4 --parity 2
+  trullo put photo.jpg --name holiday.jpg --data-shards 4 --parity-shards 2
+  trullo put photo.jpg --data-shards 2 --parity-shards 1 --quorum-percent 2/3
+  trullo put photo.jpg --min-confirmations 5 --allow-pending false --timeout 2m
   tar c ~/docs | trullo put - --name docs.tar
   id=$(trullo put -q photo.jpg)
 
 Prints the file's id. With --json the last line is
   {\"type\":\"summary\",\"file_id\":..,\"status\":\"final\",\"height\":..,\"bytes\":..,\"seconds\":..}
 An interrupted put goes on where it was when the same command is run again, unless the file was changed.
-Exit 3: stored, but with too few confirmations; `trullo stat` says when it is final.";
+
+What a flag does not set is as in [files] of the configuration; `trullo config show` prints it.
+Exit 6 with the id on stdout: pending, with too few confirmations so far. The nodes that are missing stand on stderr; it becomes
+final by itself when enough of them are back, and `trullo stat` says so. Exit 6 without an id: nothing is on the ledger.";
 
 const KEPT: &str = "what was stored is kept: run the same command again to go on";
 
@@ -50,25 +57,81 @@ pub struct Args {
     /// Name to keep it under; default: the file's own. Needed with `-`
     #[arg(long)]
     name: Option<String>,
-    /// Slots that restore it; default: files.data, else by the number of storage nodes
-    #[arg(long, requires = "parity", value_name = "N")]
-    data: Option<u8>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// How a file is stored. What is not given is as in the node's configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Settings {
+    /// Slots that restore it; default: by the number of storage nodes
+    #[arg(long, visible_alias = "data", requires = "parity_shards", value_name = "N")]
+    data_shards: Option<u8>,
     /// Further slots: so many nodes may be lost
-    #[arg(long, requires = "data", value_name = "N")]
-    parity: Option<u8>,
-    /// Bytes that are erasure-coded at once, e.g. 1MiB
+    #[arg(long, visible_alias = "parity", requires = "data_shards", value_name = "N")]
+    parity_shards: Option<u8>,
+    /// Bytes that are erasure-coded at once: 256KiB to 16MiB
     #[arg(long, value_name = "SIZE")]
     chunk_size: Option<String>,
-    /// Confirmations that make it final
+    /// Confirmations that make it final, from the data shards to all slots
     #[arg(long, value_name = "N")]
-    min_confirmations: Option<u8>,
+    min_confirmations: Option<u64>,
+    /// The same as a share of its slots: 1 to 100, or 2/3; what asks for more of them counts
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    quorum_percent: Option<String>,
+    /// Confirmations at which the put waits for no more, from the quorum to all slots
+    #[arg(long, value_name = "N")]
+    success_threshold: Option<u64>,
+    /// Slots left at which other nodes rebuild all lost ones, from the data shards to all but one
+    #[arg(long, value_name = "N")]
+    repair_threshold: Option<u64>,
+    /// Whether it goes to the ledger as pending when too few nodes confirm in time
+    #[arg(long, value_name = "BOOL")]
+    allow_pending: Option<bool>,
+    /// How long to wait for confirmations and for finality, e.g. 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Epochs that it is paid for
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+}
+
+/// Checked here, sent as it was typed.
+fn share(text: &str) -> Result<String, QuorumError> {
+    text.parse::<Share>().map(|_| text.to_owned())
+}
+
+impl Settings {
+    /// As the node's interface takes them. Errors: exit 2 for a size that is none.
+    fn query(&self) -> Result<Vec<(&'static str, String)>> {
+        let chunk = self.chunk_size.as_ref().map(|text| {
+            let bytes = Size::Text(text.clone()).bytes();
+            bytes.ok_or_else(|| CliError::new(Exit::Usage, format!("--chunk-size {text:?} is no size")))
+        });
+        let timeout = self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let numbers = [
+            ("data_shards", self.data_shards.map(u64::from)),
+            ("parity_shards", self.parity_shards.map(u64::from)),
+            ("chunk_size", chunk.transpose()?),
+            ("min_confirmations", self.min_confirmations),
+            ("success_threshold", self.success_threshold),
+            ("repair_threshold", self.repair_threshold),
+            ("timeout_ms", timeout),
+            ("epochs", self.epochs),
+        ];
+        let mut query: Vec<_> =
+            numbers.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))).collect();
+        query.extend(self.quorum_percent.clone().map(|share| ("quorum_percent", share)));
+        query.extend(self.allow_pending.map(|allow| ("allow_pending", allow.to_string())));
+        Ok(query)
+    }
 }
 
 impl Args {
     /// A put of a file as it is.
     pub fn of(file: &Path) -> Self {
         let file = file.to_owned();
-        Self { file, name: None, data: None, parity: None, chunk_size: None, min_confirmations: None }
+        Self { file, name: None, settings: Settings::default() }
     }
 }
 
@@ -85,7 +148,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let started = Instant::now();
     let put = block_on(KEPT, store(context, args, &client))?;
     let seconds = started.elapsed().as_secs_f64();
-    let (status, reason) = (put.status, put.reason.clone());
+    let (status, pending) = (put.status, put.pending.clone());
     context.out.say(format!(
         "{}: {} at height {} in {seconds:.1} s, {}/s",
         put.name,
@@ -93,29 +156,44 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         put.height,
         size((put.bytes as f64 / seconds.max(0.001)) as u64)
     ));
-    let id = put.file_id.clone();
-    context.out.line("summary", &Summary { put, seconds }, || Some(id.clone()))?;
-    if status != FileStatus::Final {
-        let error = CliError::new(Exit::Partial, format!("stored, but not final: {}", reason.unwrap_or_default()));
-        return Err(error.hint(format!("late confirmations complete it; see trullo stat {id}")).into());
+    for missing in &put.missing {
+        let name = missing.node_name.as_deref().unwrap_or("a node");
+        context.out.warn(format!("{name} ({}) has not confirmed its slot: {}", short(&missing.node), missing.reason));
     }
-    Ok(())
+    let (id, have, need) = (put.file_id.clone(), put.confirmations, put.quorum);
+    context.out.line("summary", &Summary { put, seconds }, || Some(id.clone()))?;
+    match pending {
+        Some(pending) => Err(not_final(&id, have, need, &pending).into()),
+        None if status != FileStatus::Final => {
+            Err(CliError::new(Exit::NotReady, format!("file {} is {status}", short(&id))).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a pending file lacks, and whether and until when it comes by itself.
+fn not_final(id: &str, have: u32, need: u32, pending: &PendingView) -> CliError {
+    let PendingView { by_itself, lacks, until, until_in_s } = pending;
+    let time = humantime::format_duration(Duration::from_secs(*until_in_s));
+    let what = format!("file {} is pending: {have} of {need} confirmations", short(id));
+    let (what, hint) = match by_itself {
+        true => (
+            format!(
+                "{what}; it becomes final by itself when {lacks} of the missing nodes are back, until height {until}, in about {time}"
+            ),
+            format!("let this node run; trullo stat {} says when it is final", short(id)),
+        ),
+        false => (
+            format!("{what}; it ends at height {until}, in about {time}, unless {lacks} more come"),
+            "when more storage nodes answer, run the same command again to go on".to_owned(),
+        ),
+    };
+    CliError::new(Exit::NotReady, what).hint(hint)
 }
 
 /// Sends the file to the node and waits until its deal is on the chain.
 pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<PutView> {
-    let mut query = vec![];
-    if let (Some(data), Some(parity)) = (args.data, args.parity) {
-        query.extend([("data", data.to_string()), ("parity", parity.to_string())]);
-    }
-    if let Some(text) = &args.chunk_size {
-        let bytes = Size::Text(text.clone()).bytes();
-        let bytes = bytes.ok_or_else(|| CliError::new(Exit::Usage, format!("--chunk-size {text:?} is no size")))?;
-        query.push(("chunk_size", bytes.to_string()));
-    }
-    if let Some(min) = args.min_confirmations {
-        query.push(("min_confirmations", min.to_string()));
-    }
+    let mut query = args.settings.query()?;
     if args.file == Path::new("-") {
         let name = args.name.clone().ok_or_else(|| {
             CliError::new(Exit::Usage, "put - needs a name").hint("add --name NAME for what is read from stdin")

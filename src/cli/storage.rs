@@ -24,7 +24,7 @@ far would have shown that 1 % of the node's bytes are gone.";
 const HEALTH: &str = "Examples:
   trullo storage health
 
-Files with a slot that nobody holds are being rebuilt by other nodes; the most endangered stand first.";
+Files whose lost slots other nodes rebuild now; the most endangered stand first. A file that has lost fewer slots than its\nrepair threshold allows is not among them; `trullo file health` shows it.";
 
 const LEAVE: &str = "Examples:
   trullo --home net/storage-1 storage leave
@@ -35,7 +35,10 @@ run until then. --stay takes it back.";
 
 const FILE_HEALTH: &str = "Examples:
   trullo file health photo.jpg
-  trullo file health 3f9c0a41d2b7e685 --json";
+  trullo file health 3f9c0a41d2b7e685 --json
+
+Lost slots are rebuilt by other nodes when as few are held as the file's repair threshold says; then all of them are. Above it
+a lost slot is not rebuilt and not paid for; if its last holder comes back with it, it counts again.";
 
 const RENEW: &str = "Examples:
   trullo renew photo.jpg --epochs 1000
@@ -148,10 +151,25 @@ pub fn file(context: &Context, verb: &FileVerb) -> Result<()> {
             ("needed", format!("{}; {spare}", health.needed)),
             ("operators", health.operators.to_string()),
             ("lost slots", if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }),
+            ("repair", repair(&health)),
             ("ends", format!("height {}; {} credits in escrow", health.ends, health.escrow)),
         ])
     })?;
     Ok(())
+}
+
+/// What becomes of lost slots.
+fn repair(health: &HealthView) -> String {
+    let threshold = format!("others rebuild lost slots when {} or fewer are held", health.repair_threshold);
+    match (health.repairing, health.lost.is_empty()) {
+        (true, _) => format!("{threshold}: they do so now"),
+        (false, true) => threshold,
+        (false, false) => {
+            format!(
+                "{threshold}; until then these are neither rebuilt nor paid, and only their last holders may bring them back"
+            )
+        }
+    }
 }
 
 /// Runs `trullo renew`.

@@ -16,6 +16,8 @@ pub enum Kind {
     Flag,
     /// A number of bytes, or text with a unit such as `10 GiB`.
     Size,
+    /// A whole number of percent, or a fraction such as `2/3`.
+    Percent,
 }
 
 /// One setting.
@@ -114,13 +116,13 @@ pub const KEYS: &[Key] = &[
         "A deal's nodes are paid what they have earned once in so many epochs, and when it ends; 0 for then only",
     ),
     key(
-        "files.data",
+        "files.data_shards",
         Kind::Number,
         None,
-        "Slots that restore a file; set with files.parity. Default: by the number of storage nodes, 4 of 6",
+        "Slots that restore a file; set with files.parity_shards. Default: by the number of storage nodes, 4 of 6",
     ),
     key(
-        "files.parity",
+        "files.parity_shards",
         Kind::Number,
         None,
         "Further slots: so many nodes may be lost. Default: by the number of storage nodes, 2 of 6",
@@ -135,13 +137,31 @@ pub const KEYS: &[Key] = &[
         "files.min_confirmations",
         Kind::Number,
         None,
-        "Confirmations that make a file final. Default: all slots but half of the parity",
+        "Confirmations that make a file final, from the data shards to all slots. Default: all slots but half of the parity",
+    ),
+    key(
+        "files.quorum_percent",
+        Kind::Percent,
+        None,
+        "The same as a share of the slots, 1 to 100 or \"2/3\"; what asks for more of them counts. 66 and 67 are 2 of 3",
+    ),
+    key(
+        "files.success_threshold",
+        Kind::Number,
+        None,
+        "Confirmations at which a put waits for no more, from the quorum to all. Default: all, but 2 s after the quorum",
+    ),
+    key(
+        "files.repair_threshold",
+        Kind::Number,
+        None,
+        "Slots left at which others rebuild all lost ones, from the data shards to all but one. Default: at the first loss",
     ),
     key(
         "files.allow_pending",
         Kind::Flag,
         Some("true"),
-        "Whether a file with too few confirmations is kept as pending or given up",
+        "Whether a file with too few confirmations goes to the ledger as pending, or not at all",
     ),
     key(
         "files.epochs",
@@ -153,7 +173,7 @@ pub const KEYS: &[Key] = &[
         "files.timeout_ms",
         Kind::Number,
         Some("30000"),
-        "How long to wait for a storage node that does not answer, milliseconds",
+        "How long a put waits for confirmations and for finality, milliseconds, 100 to 3600000",
     ),
     key(
         "log.level",

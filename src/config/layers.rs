@@ -187,7 +187,7 @@ fn from_text(key: &Key, text: &str, origin: &Origin) -> Result<Value, ConfigErro
         reason: format!("{text:?} {reason}"),
     };
     Ok(match key.kind {
-        Kind::Text | Kind::Size => Value::String(text.to_owned()),
+        Kind::Text | Kind::Size | Kind::Percent => Value::String(text.to_owned()),
         Kind::Number => Value::Integer(text.parse().map_err(|_| wrong("is no whole number"))?),
         Kind::Flag => Value::Boolean(text.parse().map_err(|_| wrong("is neither true nor false"))?),
         Kind::List => {
@@ -201,9 +201,12 @@ fn fits(kind: Kind, value: &Value) -> Result<(), String> {
     let (fits, wanted) = match (kind, value) {
         (Kind::Text, value) => (value.is_str(), "text in quotes"),
         (Kind::Flag, value) => (value.is_bool(), "true or false"),
-        (Kind::Number | Kind::Size, Value::Integer(number)) => (*number >= 0, "a number that is not negative"),
+        (Kind::Number | Kind::Size | Kind::Percent, Value::Integer(number)) => {
+            (*number >= 0, "a number that is not negative")
+        }
         (Kind::Number, _) => (false, "a whole number"),
         (Kind::Size, value) => (value.is_str(), "a number of bytes or text such as \"10 GiB\""),
+        (Kind::Percent, value) => (value.is_str(), "a whole number or a fraction such as \"2/3\""),
         (Kind::List, value) => {
             (value.as_array().is_some_and(|items| items.iter().all(Value::is_str)), "a list of texts such as [\"a\"]")
         }

@@ -19,6 +19,7 @@ use std::str::FromStr;
 pub use layers::{Layers, Origin};
 pub use raw::RawConfig;
 
+use crate::files::{Parameters, Thresholds, Wanted};
 use crate::types::{Amount, ByteCount, Millis, Role, Roles, limits};
 
 /// Why a configuration is not used.
@@ -152,13 +153,13 @@ pub struct Files {
     pub shards: Option<(u8, u8)>,
     /// Bytes that are erasure-coded at once.
     pub chunk_bytes: Option<u32>,
-    /// Confirmations that make a file final.
-    pub min_confirmations: Option<u8>,
+    /// Confirmations that make a file final, that a put waits for, and slots left at which lost ones are rebuilt.
+    pub wanted: Wanted,
     /// Whether a file with fewer is kept as pending.
     pub allow_pending: bool,
     /// Epochs that a new file is paid for.
     pub epochs: u32,
-    /// How long to wait for a storage node that does not answer.
+    /// How long a put waits for confirmations and for finality.
     pub timeout: Millis,
 }
 
@@ -304,30 +305,50 @@ impl Check<'_> {
             Some(size) => Some(self.chunk(self.size("files.chunk_size", size)?)?),
             None => None,
         };
-        let (least, most) = shards.map_or((1, limits::SLOTS_MAX as u64), |(data, parity)| (data, data + parity));
-        // Fewer than `data` slots restore nothing, so fewer confirmations promise nothing.
-        let min = raw.min_confirmations.map(|min| self.within("files.min_confirmations", min, least..=most));
         Ok(Files {
-            shards: shards.map(|(data, parity)| (narrow(data), narrow(parity))),
+            shards,
             chunk_bytes: chunk,
-            min_confirmations: min.transpose()?.map(narrow),
+            wanted: self.wanted(raw, shards)?,
             allow_pending: raw.allow_pending,
             epochs: narrow(self.within("files.epochs", raw.epochs, 1..=u64::from(limits::DEAL_EPOCHS_MAX))?),
             timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
         })
     }
 
-    fn shards(&self, raw: &raw::RawFiles) -> Result<Option<(u64, u64)>, ConfigError> {
+    fn shards(&self, raw: &raw::RawFiles) -> Result<Option<(u8, u8)>, ConfigError> {
         const MAX: u64 = limits::SLOTS_MAX as u64;
-        match (raw.data, raw.parity) {
+        match (raw.data_shards, raw.parity_shards) {
             (None, None) => Ok(None),
             (Some(data), Some(parity)) => {
-                let data = self.within("files.data", data, 1..=MAX)?;
-                Ok(Some((data, self.within("files.parity", parity, 0..=MAX - data)?)))
+                let data = self.within("files.data_shards", data, 1..=MAX)?;
+                Ok(Some((narrow(data), narrow(self.within("files.parity_shards", parity, 0..=MAX - data)?))))
             }
-            (Some(_), None) => self.wrong("files.data", "files.parity has to be set with it"),
-            (None, Some(_)) => self.wrong("files.parity", "files.data has to be set with it"),
+            (Some(_), None) => self.wrong("files.data_shards", "files.parity_shards has to be set with it"),
+            (None, Some(_)) => self.wrong("files.parity_shards", "files.data_shards has to be set with it"),
         }
+    }
+
+    /// The numbers that depend on the shards are checked against them as far as these are known here; a put checks them again.
+    fn wanted(&self, raw: &raw::RawFiles, shards: Option<(u8, u8)>) -> Result<Wanted, ConfigError> {
+        const MAX: u64 = limits::SLOTS_MAX as u64;
+        let share = raw.quorum_percent.as_ref().map(raw::Percent::share).transpose();
+        let quorum = share.or_else(|error| self.wrong("files.quorum_percent", error.to_string()))?;
+        let mut wanted = Wanted { quorum, ..Wanted::default() };
+        let shards = shards.map(|(data, parity)| Parameters::with_shards(data, parity)).transpose();
+        let shards = shards.or_else(|error| self.wrong("files.data_shards", error.to_string()))?;
+        type Field = fn(&mut Wanted) -> &mut Option<u64>;
+        let numbers: [(_, _, Field); 3] = [
+            ("files.min_confirmations", raw.min_confirmations, |wanted| &mut wanted.min_confirmations),
+            ("files.success_threshold", raw.success_threshold, |wanted| &mut wanted.success_threshold),
+            ("files.repair_threshold", raw.repair_threshold, |wanted| &mut wanted.repair_threshold),
+        ];
+        for (key, value, field) in numbers {
+            value.map(|value| self.within(key, value, 0..=MAX)).transpose()?;
+            *field(&mut wanted) = value;
+            let checked = shards.map(|shards| Thresholds::new(shards, &wanted)).transpose();
+            checked.or_else(|error| self.wrong(key, error.to_string()))?;
+        }
+        Ok(wanted)
     }
 
     fn chunk(&self, bytes: u64) -> Result<u32, ConfigError> {

@@ -4,6 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::files::{QuorumError, Share};
+
 /// The whole file, after defaults, environment and flags were laid over it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,10 +91,13 @@ pub struct RawStorage {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config::keys says what each key means")]
 pub struct RawFiles {
-    pub data: Option<u64>,
-    pub parity: Option<u64>,
+    pub data_shards: Option<u64>,
+    pub parity_shards: Option<u64>,
     pub chunk_size: Option<Size>,
     pub min_confirmations: Option<u64>,
+    pub quorum_percent: Option<Percent>,
+    pub success_threshold: Option<u64>,
+    pub repair_threshold: Option<u64>,
     pub allow_pending: bool,
     pub epochs: u64,
     pub timeout_ms: u64,
@@ -113,6 +118,26 @@ pub struct RawLog {
 #[expect(missing_docs, reason = "config::keys says what each key means")]
 pub struct RawAccount {
     pub password_file: Option<String>,
+}
+
+/// A share: a number of percent, or text such as `2/3`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Percent {
+    /// `67`
+    Number(u64),
+    /// `"2/3"`
+    Text(String),
+}
+
+impl Percent {
+    /// The share. Errors: `Share`.
+    pub fn share(&self) -> Result<Share, QuorumError> {
+        match self {
+            Self::Number(percent) => Share::percent(*percent),
+            Self::Text(text) => text.parse(),
+        }
+    }
 }
 
 /// Bytes: a number, or text with a unit.

@@ -45,8 +45,8 @@ mod tests {
         let text = write(&[
             ("node.name", Value::from("a \"quoted\" name")),
             ("node.roles", list(["user", "storage"])),
-            ("files.data", Value::from(3)),
-            ("files.parity", Value::from(1)),
+            ("files.data_shards", Value::from(3)),
+            ("files.parity_shards", Value::from(1)),
         ]);
         let layers = Layers::defaults().and_then(|layers| layers.file(Path::new("config.toml"), &text));
         let config = layers.and_then(|layers| Config::load(&layers)).expect("a valid file");

@@ -171,6 +171,8 @@ tables! {
         slots: Option<u64>,
         /// Receipts that make the deal final which it opens.
         min_confirmations: Option<u64>,
+        /// Slots left at which lost ones are rebuilt.
+        repair_threshold: Option<u64>,
         /// Storage receipts that it carries.
         receipts: Option<u64>,
         /// Epochs that it pays for.
@@ -285,6 +287,8 @@ tables! {
         slot_bytes: u64,
         /// Receipts that make the deal final.
         min_confirmations: u64,
+        /// Slots left at which lost ones are rebuilt.
+        repair_threshold: u64,
         /// Slots with a receipt.
         confirmations: u64,
         /// Slots that nobody holds.

@@ -278,6 +278,7 @@ fn transaction_row(chain: &str, header: &Header, tx: &Tx, receipt: &Receipt) -> 
         file_id: None,
         slots: None,
         min_confirmations: None,
+        repair_threshold: None,
         receipts: None,
         epochs: None,
         slot: None,
@@ -307,6 +308,7 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(commit.manifest.id().to_string());
             row.slots = Some(commit.placement.len() as u64);
             row.min_confirmations = Some(commit.min_confirmations.into());
+            row.repair_threshold = Some(commit.repair_threshold.into());
             row.epochs = Some(commit.epochs.into());
             row.receipts = Some(commit.receipts.len() as u64);
         }
@@ -387,6 +389,7 @@ fn file_row(
         slots: deal.placement.len() as u64,
         slot_bytes: deal.slot_len,
         min_confirmations: deal.min_confirmations.into(),
+        repair_threshold: deal.repair_threshold.into(),
         confirmations: deal.confirmed.len() as u64,
         lost_slots: deal.lost.len() as u64,
         taken: deal.taken.into(),

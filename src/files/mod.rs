@@ -12,6 +12,7 @@ pub mod parameters;
 pub mod pipeline;
 pub mod placement;
 pub mod proof;
+pub mod quorum;
 
 pub use erasure::{Erasure, MissingFeature, check_cpu};
 pub use manifest::{FileFacts, OpenError, OpenManifest};
@@ -19,3 +20,4 @@ pub use parameters::{Layout, ParameterError, Parameters};
 pub use pipeline::{Compress, Compression, Decoder, Encoded, Encoder, RangePlan, SeekTable, Stripe, StripeRead};
 pub use placement::{Candidate, Placement, PlacementError};
 pub use proof::{Grain, Path, ProofError, SlotHasher, SlotTree};
+pub use quorum::{QuorumError, Share, Thresholds, Wanted};

@@ -38,7 +38,7 @@ fn expires(until: Height) -> Height {
 /// Signatures, the shape of the manifest and the order of receipts were checked when the transaction was verified.
 /// Errors: `FileExists`, `UnknownNode`, `NotStorage`, `NoRoom`, `Operator`, `ReceiptExpired`, `Epochs`, `Funds`, `Quota`.
 pub(super) fn commit(state: &State, at: &BlockContext, commit: &FileCommit) -> Result<Effects, Reject> {
-    let FileCommit { manifest, placement, min_confirmations, epochs, receipts } = commit;
+    let FileCommit { manifest, placement, min_confirmations, repair_threshold, epochs, receipts } = commit;
     let mut draft = Draft::new(state, at.height);
     let params = draft.params().expect("the parameters are loaded first");
     let file = manifest.id();
@@ -55,6 +55,7 @@ pub(super) fn commit(state: &State, at: &BlockContext, commit: &FileCommit) -> R
         slot_len: manifest.slot_len(),
         data: manifest.data,
         min_confirmations: *min_confirmations,
+        repair_threshold: *repair_threshold,
         confirmed: SlotSet::default(),
         lost: SlotSet::default(),
         taken: 0,

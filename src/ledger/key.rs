@@ -41,7 +41,7 @@ pub enum Key {
     Manifest(FileId),
     /// Marks a file as the owner's: `Record::OwnerFile`.
     OwnerFile(AccountId, FileId),
-    /// Marks an open deal with a slot that nobody holds: `Record::Lost`.
+    /// Marks an open deal whose lost slots others are to rebuild: `Record::Lost`.
     Lost(FileId),
     /// Number of deadlines at a height: `Record::DueCount`.
     DueCount(Height),

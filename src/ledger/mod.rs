@@ -62,6 +62,8 @@ mod promise_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
 pub(crate) mod testing;

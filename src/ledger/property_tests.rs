@@ -58,8 +58,10 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Of three slots, two or one restore it.
 fn file(owner: u8, seed: u8, len: u64) -> PublicManifest {
-    manifest(owner, seed, 2, 1, len)
+    let data = 2 - seed % 2;
+    manifest(owner, seed, data, 3 - data, len)
 }
 
 impl Act {
@@ -69,6 +71,7 @@ impl Act {
             Self::Put { seed, len, receipts, skew } => {
                 let mut deal = commit(&chain.id, file(who, seed, len), receipts.min(3), 2);
                 deal.epochs = 1 + u32::from(seed) * 2;
+                deal.repair_threshold = deal.manifest.data;
                 if skew > 0 {
                     deal.placement[2] = store(2 + skew);
                     deal.receipts.truncate(2);

@@ -49,7 +49,7 @@ pub enum Record {
     OwnerFile,
     /// At `Key::Lost`.
     Lost {
-        /// Height since which the deal has had a lost slot.
+        /// Height since which they are.
         since: Height,
     },
     /// At `Key::DueCount`, at least one.
@@ -250,6 +250,8 @@ pub struct Deal {
     pub data: u8,
     /// Receipts that make the deal final.
     pub min_confirmations: u8,
+    /// Slots still held at or below which others may take over those that are lost.
+    pub repair_threshold: u8,
     /// Slots that their node holds by its receipt.
     pub confirmed: SlotSet,
     /// Slots that nobody holds, for others to take over. Those in neither set wait for their node's first receipt.
@@ -266,6 +268,14 @@ pub struct Deal {
     pub opened: Height,
     /// Where it stands.
     pub status: DealStatus,
+}
+
+impl Deal {
+    /// Whether so few slots are held that others are to rebuild the lost ones. Once begun, it goes on until none is lost:
+    /// `Key::Lost` marks that.
+    pub fn is_endangered(&self) -> bool {
+        !self.lost.is_empty() && self.confirmed.len() <= usize::from(self.repair_threshold)
+    }
 }
 
 /// Where a deal stands.

@@ -243,6 +243,20 @@ pub enum Reject {
     /// No such node.
     #[error("node {0} is not registered")]
     NoNode(NodeId),
+    /// A lost slot waits for its last holder while enough others are held.
+    #[error(
+        "slot {slot} of file {file} waits for its last holder: {held} slots are held, and others rebuild when {threshold} are left"
+    )]
+    NotDue {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// Slots held.
+        held: u64,
+        /// The deal's repair threshold.
+        threshold: u8,
+    },
 }
 
 impl Reject {
@@ -278,6 +292,7 @@ impl Reject {
             Self::Proof { .. } => "proof",
             Self::NothingEarned(_) => "nothing_earned",
             Self::NoNode(_) => "no_node",
+            Self::NotDue { .. } => "not_due",
         }
     }
 }

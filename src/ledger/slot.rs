@@ -42,14 +42,15 @@ pub(super) fn leave(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot:
     }
 }
 
-/// Nobody holds the slot any more: others may take it over. Needs `Key::Lost` beside what `leave` needs.
+/// Nobody holds the slot any more. When so few are left as the deal's repair threshold says, others may take over all that are
+/// lost, until none is. Above it a lost slot only waits for its last holder. Needs `Key::Lost` beside what `leave` needs.
 pub(super) fn lose(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
     leave(draft, deal, file, slot);
     deal.lost.insert(slot);
     if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
         *state = SlotState::default();
     }
-    if draft.record(&Key::Lost(*file)).is_none() {
+    if deal.is_endangered() && draft.record(&Key::Lost(*file)).is_none() {
         let since = draft.at;
         draft.put(Key::Lost(*file), Record::Lost { since });
     }
@@ -84,10 +85,10 @@ pub(super) fn take_needs(draft: &Draft<'_>, file: &FileId, receipt: &StorageRece
     }
 }
 
-/// Gives a slot to the node that has a receipt for it. A lost slot goes to any node that may hold it, its last holder among
-/// them, at the wish of the node's account. One that has a holder leaves it only if the holder drains, or at the wish of the holder's
+/// Gives a slot to the node that has a receipt for it. A lost slot goes to its last holder, and once the file is to be repaired to
+/// any node that may hold it, at the wish of the node's account. One that has a holder leaves it only if the holder drains, or at the wish of the holder's
 /// own account and if the new one is clearly emptier: a claim to capacity takes nothing from an honest node.
-/// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotStorage`, `HoldsAnother`, `NoRoom`,
+/// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotDue`, `NotStorage`, `HoldsAnother`, `NoRoom`,
 /// `Operator`, `ReceiptExpired`, `Receipt`.
 pub(super) fn take(
     state: &State,
@@ -150,10 +151,16 @@ fn check_consent(
 ) -> Result<(), Reject> {
     let own = *sender == taker.account;
     let not_own = || Reject::NodeOwner { node: taker.announcement.node, have: taker.account, need: *sender };
-    if deal.lost.has(slot) {
-        return if own { Ok(()) } else { Err(not_own()) };
-    }
     let placed = deal.placement.get(usize::from(slot)).copied();
+    if deal.lost.has(slot) {
+        let waits = draft.record(&Key::Lost(*file)).is_none() && placed != Some(taker.announcement.node);
+        let (held, threshold) = (deal.confirmed.len() as u64, deal.repair_threshold);
+        return match own {
+            true if waits => Err(Reject::NotDue { file: *file, slot, held, threshold }),
+            true => Ok(()),
+            false => Err(not_own()),
+        };
+    }
     let Some((id, holder)) = placed.and_then(|id| draft.node(&id).map(|entry| (id, entry))) else {
         return Err(not_own());
     };

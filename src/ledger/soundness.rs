@@ -165,14 +165,15 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
     let (open, enough) = (deal.status.is_open(), deal.confirmed.len() >= usize::from(deal.min_confirmations));
     let listed = !matches!(deal.status, DealStatus::Deleted { .. });
     let pending = matches!(deal.status, DealStatus::Pending { .. });
-    let lost = open && !deal.lost.is_empty();
+    let (lost, repaired) = (open && !deal.lost.is_empty(), state.get(&Key::Lost(*file)).is_some());
     let mut holders = BTreeSet::new();
     let placed = (0..=u8::MAX).zip(&deal.placement).filter(|(slot, _)| !deal.lost.has(*slot));
     placed.map(|(_, node)| node).all(|node| holders.insert(node))
         && !(pending && enough)
         && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))
         && (open || deal.escrow == Amount::ZERO)
-        && state.get(&Key::Lost(*file)).is_some() == lost
+        && (lost || !repaired)
+        && (repaired || !(open && deal.is_endangered()))
         && state.get(&Key::Manifest(*file)).is_some() == open
         && state.get(&Key::OwnerFile(deal.owner, *file)).is_some() == listed
 }

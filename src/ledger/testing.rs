@@ -134,7 +134,8 @@ pub fn sample_proof(manifest: &PublicManifest, sample: &Sample) -> SampleProof {
 pub fn commit(chain: &ChainId, manifest: PublicManifest, receipts: u8, min_confirmations: u8) -> FileCommit {
     let placement = (0..manifest.data + manifest.parity).map(store).collect();
     let receipts = (0..receipts).map(|slot| receipt(chain, &manifest, slot)).collect();
-    FileCommit { placement, min_confirmations, epochs: EPOCHS, receipts, manifest }
+    let repair_threshold = (manifest.data + manifest.parity).saturating_sub(1);
+    FileCommit { placement, min_confirmations, repair_threshold, epochs: EPOCHS, receipts, manifest }
 }
 
 pub fn receipt(chain: &ChainId, manifest: &PublicManifest, slot: u8) -> StorageReceipt {

@@ -11,7 +11,7 @@ use crate::ledger::record::{StorageParams, ValidatorEntry};
 use crate::ledger::{Genesis, MemoryState};
 use crate::mempool::Capacity;
 use crate::types::{AccountId, Amount, ByteCount, Height, Millis, Role, Roles, SlotRoot};
-use crate::wire::tx::{FileCommit, NodeAnnouncement};
+use crate::wire::tx::{FileCommit, NodeAnnouncement, repair_bounds};
 use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, ValidatorSet, VerifiedTx};
 
 use super::dice::Dice;
@@ -209,5 +209,8 @@ fn commit(user: usize, dice: &mut Dice) -> FileCommit {
     }
     let placement = stores.into_iter().map(|n| STORE_KEYS[n].public().node_id()).collect();
     let receipts = (0..receipts).map(|slot| receipt(&manifest, slot)).collect();
-    FileCommit { placement, min_confirmations: SHARDS.0, epochs: dice.between(1, 9) as u32, receipts, manifest }
+    let (least, most) = repair_bounds(manifest.data, manifest.slots.len() as u8);
+    let repair_threshold = dice.between(u64::from(least), u64::from(most)) as u8;
+    let epochs = dice.between(1, 9) as u32;
+    FileCommit { placement, min_confirmations: SHARDS.0, repair_threshold, epochs, receipts, manifest }
 }

@@ -25,6 +25,10 @@ use crate::wire::SlotInfo;
 /// Rows read at once when all are looked through.
 const SCAN: usize = 1_024;
 
+/// Which run of the machine this is, by the system, and the one in which slots were last opened, beside them.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_FILE: &str = "boot";
+
 /// How much a node may store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotSettings {
@@ -190,12 +194,13 @@ impl Slots {
     fn sweep(&self) -> Result<(), StoreError> {
         let all = self.list_all()?;
         let known: BTreeSet<PathBuf> = all.iter().map(|(root, _)| self.inner.path(root)).collect();
-        let mut resumable = BTreeMap::new();
+        let mut resumable = self.written_before()?;
         for (id, row) in self.inner.local.scan(tables::UPLOADS, &[], None, usize::MAX)? {
             let damaged = |_| StoreError::corrupted("uploads.v1", hex::encode(&id));
             let bytes = row.try_into().map(u64::from_be_bytes).map_err(damaged)?;
             let id = UploadId::try_from(id.as_slice()).map_err(|_| damaged(Vec::new()))?;
-            resumable.insert(self.inner.unfinished(&id), Idle { id, bytes, since: Instant::now() });
+            let idle = resumable.entry(self.inner.unfinished(&id));
+            idle.or_insert(Idle { id, bytes, since: Instant::now() });
         }
         for directory in entries(&self.inner.dir)? {
             for file in entries(&directory)? {
@@ -211,6 +216,27 @@ impl Slots {
             state.stored = state.stored.saturating_add(entry.len);
         }
         Ok(())
+    }
+
+    /// Uploads as they were left by a process of this run of the machine: what such a process has written is there, whether it
+    /// was made durable or not. After the machine itself went down only what the index says is. Whole slots are checked
+    /// against their roots either way.
+    fn written_before(&self) -> Result<BTreeMap<PathBuf, Idle>, StoreError> {
+        let path = self.inner.dir.join(BOOT_FILE);
+        // Where the system does not say which run this is, no two are the same.
+        let this = std::fs::read(BOOT_ID).unwrap_or_default();
+        let same = !this.is_empty() && std::fs::read(&path).is_ok_and(|last| last == this);
+        let mut written = BTreeMap::new();
+        for path in entries(&self.inner.dir.join("tmp"))?.into_iter().filter(|_| same) {
+            let mut id = UploadId::default();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let bytes = std::fs::metadata(&path).map_err(|error| StoreError::at("looking at", &path, error))?.len();
+            if hex::decode_to_slice(name, &mut id).is_ok() && bytes > 0 {
+                written.insert(path, Idle { id, bytes, since: Instant::now() });
+            }
+        }
+        std::fs::write(&path, this).map_err(|error| StoreError::at("writing", &path, error))?;
+        Ok(written)
     }
 
     fn list_all(&self) -> Result<Vec<(SlotRoot, Entry)>, StoreError> {

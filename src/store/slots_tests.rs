@@ -95,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn a_paused_upload_goes_on_after_a_restart_and_an_unpaused_one_starts_anew() {
+fn an_upload_goes_on_after_its_node_was_killed_and_a_paused_one_also_after_the_machine_was() {
     let mut home = Home::new(ROOMY);
     let bytes = bytes(700_000, 1);
     for (id, pause) in [(1, true), (2, false)] {
@@ -105,6 +105,9 @@ fn a_paused_upload_goes_on_after_a_restart_and_an_unpaused_one_starts_anew() {
             upload.pause().expect("the disk works");
         }
     }
+    home.restart(ROOMY);
+    assert_eq!(home.slots().upload([2; 32], 0).expect("there is room").offset(), 300_000);
+    std::fs::write(home.dir.path().join("slots").join(BOOT_FILE), "another run").expect("a file");
     home.restart(ROOMY);
     let fresh = home.slots().upload([2; 32], 0).expect("there is room");
     assert_eq!(fresh.offset(), 0);

@@ -128,18 +128,18 @@ impl Upload {
 
     /// Ends the upload as a slot at a place of a file: checks length and root, then makes bytes, name and index entry
     /// durable, in this order. When it returns, the slot survives any crash. A slot that is here already is claimed for the
-    /// file too. Errors: `Refused(WrongLength)`, `Refused(WrongRoot)`, `Refused(Taken)`, and the upload is thrown away;
+    /// file too, whatever was sent now. Errors: `Refused(WrongLength)`, `Refused(WrongRoot)`, `Refused(Taken)`, and the upload is thrown away;
     /// `Refused(Busy)`, and it can be resumed; `Io`, `Stopped`.
     pub fn finish(mut self, info: &SlotInfo, file: FileId, place: u8) -> Result<(), SlotError> {
         let _slot = hold(&self.slots, Key::Slot(info.root))?;
         let Some(hasher) = self.hasher.take() else { return Err(StoreError::Stopped.into()) };
         let tree = hasher.finish();
-        let done = if tree.len() != info.len {
+        let done = if self.slots.is_stored(&info.root)? {
+            self.slots.record(info, &file, place, &self.id)
+        } else if tree.len() != info.len {
             Err(SlotRefusal::WrongLength { have: tree.len(), announced: info.len }.into())
         } else if *tree.root() != info.root {
             Err(SlotRefusal::WrongRoot { have: *tree.root(), announced: info.root }.into())
-        } else if self.slots.is_stored(&info.root)? {
-            self.slots.record(info, &file, place, &self.id)
         } else {
             return self.store(info, tree.blocks().as_flattened(), &file, place);
         };

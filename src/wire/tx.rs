@@ -48,10 +48,19 @@ pub struct FileCommit {
     pub placement: Vec<NodeId>,
     /// Receipts that make the deal final; fewer leave it pending.
     pub min_confirmations: u8,
+    /// Slots still held at or below which others rebuild those that are lost.
+    pub repair_threshold: u8,
     /// Epochs that the deal is paid for, at least 1.
     pub epochs: u32,
     /// Receipts in hand, ascending by slot.
     pub receipts: Vec<StorageReceipt>,
+}
+
+/// The least and the greatest repair threshold. Fewer slots than `data` restore nothing; without parity a loss is one too
+/// many, whatever the threshold.
+pub fn repair_bounds(data: u8, slots: u8) -> (u8, u8) {
+    let most = slots.saturating_sub(1);
+    (data.min(most), most)
 }
 
 /// The answer to one sample of a storage audit.

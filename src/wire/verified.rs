@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::file::{ManifestError, StorageReceipt};
-use super::tx::{Action, FileCommit, NodeAnnouncement, SampleProof, Tx};
+use super::tx::{Action, FileCommit, NodeAnnouncement, SampleProof, Tx, repair_bounds};
 use crate::crypto::{Batch, Domain, PublicKey, Signature, hash, sign};
 use crate::types::{AccountId, ChainId, NodeId, TxId, limits};
 
@@ -106,6 +106,16 @@ pub enum Malformed {
         /// Slots.
         max: usize,
     },
+    /// Lost slots rebuilt too late to be rebuilt at all, or before any is lost.
+    #[error("lost slots rebuilt when {have} are left; allowed are {min} to {max}")]
+    Repair {
+        /// Asked for.
+        have: u8,
+        /// Data shards.
+        min: u8,
+        /// Slots but one.
+        max: u8,
+    },
     /// Receipts not strictly ascending by slot, or none where some are needed.
     #[error("receipts must be listed by ascending slot, each slot once")]
     ReceiptOrder,
@@ -154,6 +164,7 @@ impl Malformed {
             Self::Placement { .. } => "bad_placement",
             Self::PlacedTwice(_) => "node_placed_twice",
             Self::Confirmations { .. } => "bad_confirmations",
+            Self::Repair { .. } => "bad_repair_threshold",
             Self::ReceiptOrder => "receipt_order",
             Self::ReceiptSlot { .. } => "unknown_slot",
             Self::ReceiptNode { .. } => "wrong_receipt_node",
@@ -398,7 +409,7 @@ pub fn check_announcement(node: &NodeAnnouncement) -> Result<(), Malformed> {
 }
 
 fn check_commit(deal: &FileCommit, sender: &AccountId) -> Result<(), Malformed> {
-    let FileCommit { manifest, placement, min_confirmations, epochs, receipts } = deal;
+    let FileCommit { manifest, placement, min_confirmations, repair_threshold, epochs, receipts } = deal;
     manifest.check()?;
     some_epochs(*epochs)?;
     if manifest.owner != *sender {
@@ -414,6 +425,10 @@ fn check_commit(deal: &FileCommit, sender: &AccountId) -> Result<(), Malformed> 
     }
     if *min_confirmations < manifest.data || usize::from(*min_confirmations) > slots {
         return Err(Malformed::Confirmations { have: *min_confirmations, min: manifest.data, max: slots });
+    }
+    let ((min, max), have) = (repair_bounds(manifest.data, u8::try_from(slots).unwrap_or(u8::MAX)), *repair_threshold);
+    if !(min..=max).contains(&have) {
+        return Err(Malformed::Repair { have, min, max });
     }
     check_receipt_order(receipts)?;
     for receipt in receipts {

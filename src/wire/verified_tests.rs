@@ -59,7 +59,7 @@ fn deal(edit: impl FnOnce(&mut FileCommit)) -> Tx {
         |n: u8| StorageReceipt::sign(&CHAIN, &file, n, Height::new(9), &manifest.slots[usize::from(n)], &key(10 + n));
     let receipts = vec![receipt(0), receipt(2)];
     let placement = (10..13).map(|n| key(n).public().node_id()).collect();
-    let mut deal = FileCommit { manifest, placement, min_confirmations: 2, epochs: 7, receipts };
+    let mut deal = FileCommit { manifest, placement, min_confirmations: 2, repair_threshold: 2, epochs: 7, receipts };
     edit(&mut deal);
     signed(Action::CommitFile(Box::new(deal)))
 }
@@ -135,6 +135,8 @@ fn a_deal_fits_its_manifest_and_its_receipts_fit_the_placement() {
         (deal(|deal| deal.placement[1] = ten), Malformed::PlacedTwice(ten)),
         (deal(|deal| deal.min_confirmations = 1), Malformed::Confirmations { have: 1, min: 2, max: 3 }),
         (deal(|deal| deal.min_confirmations = 4), Malformed::Confirmations { have: 4, min: 2, max: 3 }),
+        (deal(|deal| deal.repair_threshold = 1), Malformed::Repair { have: 1, min: 2, max: 2 }),
+        (deal(|deal| deal.repair_threshold = 3), Malformed::Repair { have: 3, min: 2, max: 2 }),
         (deal(|deal| deal.receipts.reverse()), Malformed::ReceiptOrder),
         (deal(|deal| deal.receipts[1].slot = 9), Malformed::ReceiptSlot { slot: 9, slots: 3 }),
         (deal(|deal| deal.receipts[0].node = eleven), Malformed::ReceiptNode { slot: 0, have: eleven, need: ten }),

@@ -12,6 +12,7 @@ use trullo::crypto::keys::{KdfParams, Keystore, KeystoreError};
 use trullo::ledger::record::DealStatus;
 use trullo::ledger::{Key, Record};
 use trullo::node::files::get::OpenFile;
+use trullo::node::files::put::Missing;
 use trullo::node::{Handle, NodeError, NodeFailure};
 use trullo::store::{Options, Store, StoreError};
 use trullo::types::{Amount, FileId, Height};
@@ -231,7 +232,7 @@ async fn a_full_storage_node_leaves_the_file_pending_with_its_reason_and_room_fo
     let user = cluster.handle("user-1");
     let done = put_bytes(&user, sample(1_000_000)).await.expect("a put");
     assert!(matches!(done.status, DealStatus::Pending { .. }), "{done:?}");
-    let [(_, reason)] = done.missing.as_slice() else { panic!("one node is full: {done:?}") };
+    let [Missing { why: reason, .. }] = done.missing.as_slice() else { panic!("one node is full: {done:?}") };
     assert!(reason.contains("no room for") && reason.contains("give the node more capacity"), "{reason}");
     assert!(get_bytes(&user, done.file, None).await.expect("readable") == sample(1_000_000));
 

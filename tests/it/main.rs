@@ -9,4 +9,6 @@ mod keepers;
 mod nodes;
 mod processes;
 mod promise;
+mod quorum;
+mod thresholds;
 mod uploads;

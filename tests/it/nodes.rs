@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use trullo::files::Wanted;
 use trullo::ledger::record::DealStatus;
 use trullo::ledger::{Key, Record};
 use trullo::node::files::get::OpenFile;
@@ -172,7 +173,8 @@ pub async fn put_bytes(handle: &Handle, bytes: Vec<u8>) -> Result<PutResult, Nod
         len: Some(bytes.len() as u64),
         shards: Some((2, 1)),
         chunk_bytes: None,
-        min_confirmations: None,
+        wanted: Wanted::default(),
+        allow_pending: true,
         epochs: 10,
         session: [bytes.len() as u8; 32],
         timeout: Duration::from_secs(20),
@@ -241,7 +243,8 @@ async fn a_put_that_too_few_nodes_take_ends_before_its_input_does() {
         len: None,
         shards: Some((2, 1)),
         chunk_bytes: None,
-        min_confirmations: None,
+        wanted: Wanted::default(),
+        allow_pending: true,
         epochs: 10,
         session: [9; 32],
         timeout: PATIENCE,

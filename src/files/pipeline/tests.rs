@@ -149,6 +149,17 @@ fn replication_is_one_data_shard() {
 }
 
 #[test]
+fn any_thirty_four_of_fifty_slots_restore_a_file() {
+    let input = noise(3_000_000);
+    let put = put(&input, 34, 16, Compress::Never);
+    for kept in
+        [(0..34).collect::<Vec<_>>(), (16..50).collect(), (0..50).filter(|slot| slot % 3 != 0).chain([0]).collect()]
+    {
+        assert_eq!(get_all(&put, &kept), Ok(input.clone()), "{kept:?}");
+    }
+}
+
+#[test]
 fn only_what_shrinks_is_compressed() {
     let len = 2 * FRAME_BYTES + 9;
     let compressed = put(&text(len), 2, 1, Compress::Auto);

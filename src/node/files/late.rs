@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::fs;
 use tokio::io::AsyncReadExt;
 
-use super::spool::{Kept, Spool};
+use super::spool::{Kept, Part, Spool};
 use super::upload::ticket;
 use crate::crypto::{Domain, hash};
 use crate::ledger::record::Deal;
@@ -110,7 +110,15 @@ async fn send_if_there(handle: &Handle, kept: &Kept, node: NodeId) -> Result<Opt
         return Ok(None);
     };
     match send(handle, kept, &info, node).await {
-        Ok(receipt) => {
+        Ok(None) => {
+            tracing::warn!(
+                file = %kept.file, slot = kept.slot, node = %node.short(),
+                "its node no longer has the beginning of a slot; the end is of no use. The same put again sends all of it"
+            );
+            fs::remove_file(&kept.path).await.map_err(|error| NodeError::Unavailable(format!("the spool: {error}")))?;
+            Ok(None)
+        }
+        Ok(Some(receipt)) => {
             tracing::info!(file = %kept.file, slot = kept.slot, node = %node.short(), "a slot reached its node late");
             Ok(Some(receipt))
         }
@@ -121,10 +129,23 @@ async fn send_if_there(handle: &Handle, kept: &Kept, node: NodeId) -> Result<Opt
     }
 }
 
-async fn send(handle: &Handle, kept: &Kept, info: &SlotInfo, node: NodeId) -> Result<StorageReceipt, SlotPeerError> {
+/// Sends what the node lacks; nothing comes back if it lacks what is not here.
+async fn send(
+    handle: &Handle,
+    kept: &Kept,
+    info: &SlotInfo,
+    node: NodeId,
+) -> Result<Option<StorageReceipt>, SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, node).await?;
-    let upload = hash(Domain::Derive, &wire::encode(&(b"late", kept.file, kept.slot)));
-    let skip = peer.begin(ticket(handle, &node, upload, Some(info.len))?).await?;
+    let whole = || Part { upload: hash(Domain::Derive, &wire::encode(&(b"late", kept.file, kept.slot))), from: 0 };
+    let part = kept.part.unwrap_or_else(whole);
+    let there = peer.begin(ticket(handle, &node, part.upload, Some(info.len))?).await?;
+    let Some(skip) = there.checked_sub(part.from) else {
+        // It may have taken in the slot, and died before its receipt came here.
+        let claimed = if there == 0 { peer.finish(kept.file, kept.slot, *info).await.ok() } else { None };
+        peer.close().await;
+        return Ok(claimed);
+    };
     let mut file = fs::File::open(&kept.path).await?;
     tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(skip)).await?;
     let mut buffer = vec![0; limits::SLOT_BLOCK_BYTES];
@@ -137,7 +158,7 @@ async fn send(handle: &Handle, kept: &Kept, info: &SlotInfo, node: NodeId) -> Re
     }
     let receipt = peer.finish(kept.file, kept.slot, *info).await?;
     peer.close().await;
-    Ok(receipt)
+    Ok(Some(receipt))
 }
 
 /// Brings late receipts to the chain, those that it can still use. Errors: those of `Handle::act`.
@@ -175,6 +196,7 @@ mod tests {
             slot_len: 1,
             data: 2,
             min_confirmations: 2,
+            repair_threshold: 2,
             confirmed,
             lost,
             taken: 0,

@@ -1,9 +1,11 @@
 //! Files from the owner's side: put, get, remove.
 
 pub(super) mod fetch;
+mod gather;
 pub mod get;
 pub(super) mod late;
 pub mod put;
+mod session;
 pub(super) mod spool;
 pub(super) mod upload;
 

@@ -1,6 +1,7 @@
 //! Spool: slots of own files whose nodes were away, on this node's disk until the nodes are back.
 //!
-//! A file here is one slot, encrypted like any other, named by its file and its place. It appears under that name only when
+//! A file here is one slot, encrypted like any other, named by its file and its place; or the end of a slot whose node went away in
+//! the middle of it, with the upload that the node has the beginning of, and the length of that. It appears under that name only when
 //! it is whole and durable; what was begun and not named is of a put that broke off, and goes with the next start.
 
 use std::io;
@@ -29,8 +30,19 @@ pub struct Kept {
     pub file: FileId,
     /// The slot's place in it.
     pub slot: u8,
+    /// What is here of it, if not all.
+    pub part: Option<Part>,
     /// Where its bytes are.
     pub path: PathBuf,
+}
+
+/// The end of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// The upload that brought the beginning to its node.
+    pub upload: [u8; 32],
+    /// Bytes of the slot before this part.
+    pub from: u64,
 }
 
 impl Spool {
@@ -61,10 +73,18 @@ impl Spool {
         let mut kept = Vec::new();
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name().to_string_lossy().into_owned();
-            kept.extend(parse(&name).map(|(file, slot)| Kept { file, slot, path: entry.path() }));
+            kept.extend(parse(&name).map(|(file, slot, part)| Kept { file, slot, part, path: entry.path() }));
         }
         kept.sort();
         Ok(kept)
+    }
+
+    /// Removes all that is kept of a file. Errors: those of the disk.
+    pub async fn remove(&self, file: &FileId) -> io::Result<()> {
+        for kept in self.list().await?.into_iter().filter(|kept| kept.file == *file) {
+            fs::remove_file(&kept.path).await?;
+        }
+        Ok(())
     }
 
     /// Removes what was begun and not finished before the start. Errors: those of the disk.
@@ -82,9 +102,20 @@ impl Spool {
     }
 }
 
-fn parse(name: &str) -> Option<(FileId, u8)> {
-    let (file, slot) = name.split_once('-')?;
-    Some((file.parse().ok()?, slot.parse().ok()?))
+fn name(file: &FileId, slot: u8, part: Option<Part>) -> String {
+    match part {
+        None => format!("{file}-{slot}"),
+        Some(Part { upload, from }) => format!("{file}-{slot}-{from}-{}", hex::encode(upload)),
+    }
+}
+
+fn parse(name: &str) -> Option<(FileId, u8, Option<Part>)> {
+    let mut words = name.split('-');
+    let (file, slot) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let Some(from) = words.next() else { return Some((file, slot, None)) };
+    let mut part = Part { upload: [0; 32], from: from.parse().ok()? };
+    hex::decode_to_slice(words.next()?, &mut part.upload).ok()?;
+    words.next().is_none().then_some((file, slot, Some(part)))
 }
 
 /// A slot that is being written; it is removed unless it gets its name.
@@ -100,11 +131,11 @@ impl Writing {
     pub async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes).await
     }
-    /// Makes it durable as a file's slot. Errors: those of the disk.
-    pub async fn finish(mut self, file: &FileId, slot: u8) -> io::Result<()> {
+    /// Makes it durable as a file's slot, or as a part of it. Errors: those of the disk.
+    pub async fn finish(mut self, file: &FileId, slot: u8, part: Option<Part>) -> io::Result<()> {
         self.file.flush().await?;
         self.file.sync_all().await?;
-        fs::rename(&self.path, self.dir.join(format!("{file}-{slot}"))).await?;
+        fs::rename(&self.path, self.dir.join(name(file, slot, part))).await?;
         self.named = true;
         File::open(&self.dir).await?.sync_all().await
     }
@@ -132,15 +163,23 @@ mod tests {
         let mut writing = spool.begin(&[1; 32], 3).await.expect("room");
         writing.append(b"abc").await.expect("a write");
         assert_eq!(spool.list().await.expect("a look"), []);
-        writing.finish(&file, 200).await.expect("a name");
+        writing.finish(&file, 200, None).await.expect("a name");
         let [kept] = spool.list().await.expect("a look").try_into().expect("one slot");
         assert_eq!((kept.file, kept.slot), (file, 200));
         assert_eq!(std::fs::read(&kept.path).expect("a file"), b"abc");
         drop(spool.begin(&[2; 32], 3).await.expect("room"));
         std::fs::write(home.path().join("spool/new-3"), b"of a crash").expect("a file");
         spool.sweep().await.expect("a sweep");
-        let left = std::fs::read_dir(home.path().join("spool")).expect("a directory").count();
-        assert_eq!(left, 1);
+        let left = || std::fs::read_dir(home.path().join("spool")).expect("a directory").count();
+        assert_eq!(left(), 1);
+        let part = Part { upload: [3; 32], from: 77 };
+        let writing = spool.begin(&[1; 32], 3).await.expect("room");
+        writing.finish(&file, 7, Some(part)).await.expect("a name");
+        assert_eq!(spool.list().await.expect("a look")[0].part, Some(part));
+        spool.remove(&FileId::from_bytes([8; 32])).await.expect("no such file");
+        assert_eq!(left(), 2);
+        spool.remove(&file).await.expect("a removal");
+        assert_eq!(left(), 0);
     }
 
     #[tokio::test]
@@ -153,8 +192,12 @@ mod tests {
     #[test]
     fn names_that_are_no_slots_are_passed_over() {
         let id = FileId::from_bytes([7; 32]);
-        assert_eq!(parse(&format!("{id}-3")), Some((id, 3)));
-        for name in ["new-3", "-", "", &format!("{id}-256"), &format!("{id}")] {
+        let part = Part { upload: [9; 32], from: u64::MAX };
+        for part in [None, Some(part)] {
+            assert_eq!(parse(&name(&id, 3, part)), Some((id, 3, part)));
+        }
+        let long = name(&id, 3, Some(part)) + "-";
+        for name in ["new-3", "-", "", &format!("{id}-256"), &format!("{id}"), &format!("{id}-3-7-ab"), &long] {
             assert_eq!(parse(name), None, "{name:?}");
         }
     }

@@ -1,14 +1,19 @@
-//! One slot on its way to one storage node.
+//! One slot on its way to one storage node. When the node goes away, what it is not known to have is kept here for it.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::Shared;
 use tokio::sync::{mpsc, oneshot};
 
+use super::spool::Part;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
+use crate::node::slots::protocol::FRAME_BYTES_MAX;
 use crate::node::{Handle, NodeError};
 use crate::types::{FileId, Height, NodeId, limits};
 use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
@@ -20,6 +25,7 @@ const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What ends an upload.
+#[derive(Clone, Copy)]
 pub struct Finish {
     pub file: FileId,
     pub info: SlotInfo,
@@ -30,6 +36,8 @@ pub struct SlotUpload {
     pub node: NodeId,
     pub shards: mpsc::Sender<Bytes>,
     pub finish: oneshot::Sender<Finish>,
+    /// Whether the node takes the slot, known before the first shard.
+    pub opened: oneshot::Receiver<bool>,
     pub done: oneshot::Receiver<Result<StorageReceipt, SlotPeerError>>,
 }
 
@@ -43,42 +51,71 @@ pub struct Target {
     pub bytes: Option<u64>,
     pub resumed: Arc<AtomicU64>,
     pub failed: Failures,
+    /// Set when the put is given up: nothing is kept for the node then.
+    pub given_up: Arc<AtomicBool>,
 }
 
 /// Slots that their nodes do not take, and why.
 #[derive(Clone, Default)]
 pub struct Failures(Arc<Mutex<Vec<Failure>>>);
 
+#[derive(Clone)]
 struct Failure {
     node: NodeId,
     reason: String,
     /// It was the account that the node did not take it of.
     denied: bool,
+    /// It is kept here for the node.
+    kept: bool,
 }
 
 impl Failures {
     fn lock(&self) -> MutexGuard<'_, Vec<Failure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    fn add(&self, node: NodeId, error: &SlotPeerError) {
+    fn add(&self, node: NodeId, error: &SlotPeerError, kept: bool) {
         let denied = matches!(error, SlotPeerError::Denied(_));
-        self.lock().push(Failure { node, reason: error.to_string(), denied });
+        let mut all = self.lock();
+        all.retain(|failure| failure.node != node);
+        all.push(Failure { node, reason: error.to_string(), denied, kept });
     }
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.lock().len()
+    /// How many failed, those whose slots are kept among them; and how many are lost to this put.
+    pub fn count(&self) -> (usize, usize) {
+        let all = self.lock();
+        (all.len(), all.iter().filter(|failure| !failure.kept).count())
     }
     /// The node of each, and why.
     pub fn reasons(&self) -> Vec<(NodeId, String)> {
         self.lock().iter().map(|failure| (failure.node, failure.reason.clone())).collect()
     }
     /// A put that failed for these reasons: `NotAllowed` if a node did not take a slot of this account, else `Unavailable`.
-    pub fn error(&self, what: &str, reasons: &[(NodeId, String)]) -> NodeError {
-        let reasons: Vec<_> = reasons.iter().map(|(node, reason)| format!("{}: {reason}", node.short())).collect();
-        let text = format!("{what}; run the same put again to go on ({})", reasons.join("; "));
+    pub fn error(&self, text: String) -> NodeError {
         match self.lock().iter().any(|failure| failure.denied) {
             true => NodeError::NotAllowed(text),
             false => NodeError::Unavailable(text),
+        }
+    }
+}
+
+/// What a node is not known to have of its slot, as far as it was handed out.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Where it begins in the slot, bytes.
+    from: u64,
+    frames: VecDeque<Bytes>,
+}
+
+impl Tail {
+    fn push(&mut self, frame: Bytes) {
+        self.frames.push_back(frame);
+    }
+    /// Lets go of what the node has written.
+    fn trim(&mut self, written: u64) {
+        while let Some(front) = self.frames.front().map(|frame| frame.len() as u64)
+            && self.from.saturating_add(front) <= written
+        {
+            self.from = self.from.saturating_add(front);
+            self.frames.pop_front();
         }
     }
 }
@@ -89,32 +126,55 @@ impl SlotUpload {
         let (shards, mut queue) = mpsc::channel::<Bytes>(SHARDS_AHEAD);
         let (finish, finishing) = oneshot::channel();
         let (done, outcome) = oneshot::channel();
+        let (ready, opened) = oneshot::channel();
         let node = target.node;
         tokio::spawn(async move {
-            let result = match open(&handle, &target).await {
-                Ok((peer, skip)) => match send(peer, skip, &mut queue).await {
-                    Ok(peer) => conclude(peer, &target, finishing).await,
-                    Err(error) => Err(error),
-                },
-                Err(error) if !may_be_kept(&error, &target) => Err(error),
-                // Nothing was handed out yet, so the whole slot can still be kept.
-                Err(error) => match keep(&handle, &target, &mut queue, finishing).await {
-                    Ok(()) => Err(SlotPeerError::Kept(error.to_string())),
-                    Err(disk) => {
-                        tracing::warn!(slot = target.slot, error = %disk, "a slot could not be kept until its node is back");
-                        Err(error)
-                    }
-                },
-            };
+            let result = run(&handle, &target, &mut queue, ready, finishing.shared()).await;
             if let Err(error) = &result {
                 tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
-                target.failed.add(target.node, error);
                 while queue.recv().await.is_some() {}
             }
             // Nobody waits any more if the put was given up.
             let _ = done.send(result);
         });
-        Self { node, shards, finish, done: outcome }
+        Self { node, shards, finish, opened, done: outcome }
+    }
+}
+
+async fn run(
+    handle: &Handle,
+    target: &Target,
+    queue: &mut mpsc::Receiver<Bytes>,
+    ready: oneshot::Sender<bool>,
+    finishing: Shared<oneshot::Receiver<Finish>>,
+) -> Result<StorageReceipt, SlotPeerError> {
+    let mut tail = Tail::default();
+    let opened = open(handle, target).await;
+    // Only a put that must not become pending asks.
+    let _ = ready.send(opened.is_ok());
+    let sent = match opened {
+        Ok((peer, skip)) => {
+            tail.from = skip;
+            match send(peer, queue, &mut tail).await {
+                Ok(peer) => conclude(peer, target, finishing.clone()).await,
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = sent else { return sent };
+    let may_be_kept = may_be_kept(&error, target);
+    target.failed.add(target.node, &error, may_be_kept);
+    if !may_be_kept {
+        return Err(error);
+    }
+    match keep(handle, target, tail, queue, finishing).await {
+        Ok(()) => Err(SlotPeerError::Kept(error.to_string())),
+        Err(disk) => {
+            tracing::warn!(slot = target.slot, error = %disk, "a slot could not be kept until its node is back");
+            target.failed.add(target.node, &error, false);
+            Err(error)
+        }
     }
 }
 
@@ -126,12 +186,27 @@ async fn open(handle: &Handle, target: &Target) -> Result<(SlotPeer, u64), SlotP
     Ok((peer, skip))
 }
 
-async fn send(mut peer: SlotPeer, mut skip: u64, queue: &mut mpsc::Receiver<Bytes>) -> Result<SlotPeer, SlotPeerError> {
-    while let Some(shard) = queue.recv().await {
-        let len = u64::try_from(shard.len()).unwrap_or(u64::MAX);
-        let known = skip.min(len);
-        skip -= known;
-        peer.push(&shard[usize::try_from(known).unwrap_or(shard.len())..]).await?;
+/// Sends what the node does not have. The tail is then what it has not said to have written.
+async fn send(
+    mut peer: SlotPeer,
+    queue: &mut mpsc::Receiver<Bytes>,
+    tail: &mut Tail,
+) -> Result<SlotPeer, SlotPeerError> {
+    let mut skip = tail.from;
+    while let Some(mut shard) = queue.recv().await {
+        let known = usize::try_from(skip).unwrap_or(usize::MAX).min(shard.len());
+        skip -= known as u64;
+        let mut rest = shard.split_off(known);
+        while !rest.is_empty() {
+            let frame = rest.split_to(rest.len().min(FRAME_BYTES_MAX));
+            tail.push(frame.clone());
+            if let Err(error) = peer.push(&frame).await {
+                tail.trim(peer.written());
+                tail.push(rest);
+                return Err(error);
+            }
+            tail.trim(peer.written());
+        }
     }
     Ok(peer)
 }
@@ -141,20 +216,29 @@ fn may_be_kept(error: &SlotPeerError, target: &Target) -> bool {
     matches!(error, SlotPeerError::Unreachable(_) | SlotPeerError::Busy(_)) && target.bytes.is_some()
 }
 
-/// Writes a slot to this node's disk, for a node that is away.
+/// Writes the rest of a slot to this node's disk, for a node that is away.
 async fn keep(
     handle: &Handle,
     target: &Target,
+    tail: Tail,
     queue: &mut mpsc::Receiver<Bytes>,
-    finishing: oneshot::Receiver<Finish>,
+    finishing: Shared<oneshot::Receiver<Finish>>,
 ) -> io::Result<()> {
-    let mut writing = handle.spool().begin(&target.upload, target.bytes.unwrap_or(0)).await?;
+    let expected = target.bytes.unwrap_or(0).saturating_sub(tail.from);
+    let part = (tail.from > 0).then_some(Part { upload: target.upload, from: tail.from });
+    let mut writing = handle.spool().begin(&target.upload, expected).await?;
+    for frame in tail.frames {
+        writing.append(&frame).await?;
+    }
     while let Some(shard) = queue.recv().await {
         writing.append(&shard).await?;
     }
     // Without a file there is nothing that the slot could become part of.
     let Ok(Finish { file, .. }) = finishing.await else { return Ok(()) };
-    writing.finish(&file, target.slot).await
+    if target.given_up.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    writing.finish(&file, target.slot, part).await
 }
 
 /// Begins the upload. A node that has not noticed yet that an earlier try broke off gets a moment for it.
@@ -185,7 +269,7 @@ pub fn ticket(
 async fn conclude(
     mut peer: SlotPeer,
     target: &Target,
-    finishing: oneshot::Receiver<Finish>,
+    finishing: Shared<oneshot::Receiver<Finish>>,
 ) -> Result<StorageReceipt, SlotPeerError> {
     let Finish { file, info } =
         finishing.await.map_err(|_| SlotPeerError::Unreachable("the put was given up".to_owned()))?;
@@ -193,4 +277,26 @@ async fn conclude(
     // The receipt is in hand; what the node does with the farewell holds nobody up.
     tokio::spawn(peer.close());
     Ok(receipt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_begins_where_the_node_has_written_up_to_and_never_within_a_frame_that_it_may_lack() {
+        let mut tail = Tail { from: 100, ..Tail::default() };
+        for len in [10, 20, 30] {
+            tail.push(Bytes::from(vec![7; len]));
+        }
+        let state = |tail: &Tail| (tail.from, tail.frames.len());
+        tail.trim(99);
+        assert_eq!(state(&tail), (100, 3));
+        tail.trim(129);
+        assert_eq!(state(&tail), (110, 2));
+        tail.trim(130);
+        assert_eq!(state(&tail), (130, 1));
+        tail.trim(u64::MAX);
+        assert_eq!(state(&tail), (160, 0));
+    }
 }

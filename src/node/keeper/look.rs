@@ -8,11 +8,13 @@ use crate::ledger::record::{Deal, SlotId};
 use crate::ledger::{Key, Record};
 use crate::node::app::read_record;
 use crate::node::handle::NodeError;
-use crate::store::Snapshot;
+use crate::store::{Claim, Snapshot};
 use crate::types::{FileId, Height, NodeId};
 
 /// Files with a lost slot, and slots of a draining node, that one look takes in. The rest comes when these are done.
 const FILES_MAX: usize = 4_096;
+/// Claims of this node's own that one look takes in.
+const CLAIMS_MAX: usize = 512;
 /// Slots that are handed on, the most urgent ones.
 const WANTS_MAX: usize = 64;
 /// Rows read at once.
@@ -35,6 +37,8 @@ pub struct Lookout {
     seen: BTreeMap<SlotId, Height>,
     again: Height,
     lacking: usize,
+    /// The last claim that was looked at; looking goes round.
+    claim: Option<Claim>,
 }
 
 impl Lookout {
@@ -49,7 +53,8 @@ impl Lookout {
         }
         let snapshot = keeper.handle.snapshot()?;
         let any = |prefix: &[u8]| snapshot.state_scan(prefix, None, 1).map(|rows| !rows.is_empty());
-        Ok(lacking > 0 || !self.seen.is_empty() || any(&Key::lost())? || any(&Key::draining())?)
+        let reason = lacking > 0 || !self.seen.is_empty() || any(&Key::lost())? || any(&Key::draining())?;
+        Ok(reason || holds_more(keeper)?)
     }
 
     /// Looks at the chain as it is after the block at `at`. Blocks on the disk.
@@ -65,6 +70,9 @@ impl Lookout {
         if view.nodes.takes_part() {
             view.lost()?;
             view.draining()?;
+            if holds_more(keeper)? {
+                self.claim = view.back(self.claim.take())?;
+            }
         }
         let View { mut wants, oldest, snapshot, .. } = view;
         self.seen = wants.iter().map(|want| (want.id, want.since)).collect();
@@ -81,6 +89,12 @@ impl Lookout {
         wants.truncate(WANTS_MAX);
         Ok(Found { due: wants, wanted })
     }
+}
+
+/// Whether there are bytes here that the ledger does not say this node holds. They may be slots that it gave up.
+fn holds_more(keeper: &Keeper) -> Result<bool, NodeError> {
+    let held = keeper.entry()?.map_or(0, |entry| entry.held.get());
+    Ok(keeper.slots.usage()?.stored.get() > held)
 }
 
 struct View<'a> {
@@ -140,6 +154,21 @@ impl View<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Slots that the ledger has given up and that are here whole, of files that nobody else is to rebuild yet: those are not in
+    /// the ledger's list. Returns where the next look goes on.
+    fn back(&mut self, after: Option<Claim>) -> Result<Option<Claim>, NodeError> {
+        let claims = self.keeper.slots.claims(after.as_ref(), CLAIMS_MAX)?;
+        for (file, slot, root) in &claims {
+            let Some(deal) = self.deal(file)? else { continue };
+            let mine = deal.placement.get(usize::from(*slot)) == Some(&self.keeper.me()) && deal.lost.has(*slot);
+            let listed = || read_record(&self.snapshot, &Key::Lost(*file)).map(|record| record.is_some());
+            if mine && !listed()? && self.keeper.slots.has(root)? {
+                self.want(&deal, SlotId { file: *file, slot: *slot }, Kind::Back);
+            }
+        }
+        Ok(claims.last().copied().filter(|_| claims.len() == CLAIMS_MAX))
     }
 
     fn draining(&mut self) -> Result<(), NodeError> {

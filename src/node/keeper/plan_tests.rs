@@ -40,6 +40,7 @@ fn deal(lost: &[u8]) -> Deal {
         slot_len: 2 * MIB,
         data: 3,
         min_confirmations: 4,
+        repair_threshold: 5,
         confirmed: SlotSet::default(),
         lost: SlotSet::default(),
         taken: 0,

@@ -113,6 +113,7 @@ mod tests {
             slot_len: 1,
             data: 2,
             min_confirmations: 2,
+            repair_threshold: 2,
             confirmed,
             lost: SlotSet::default(),
             taken: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, send, send_frame};
+use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, FRAMES_UNANSWERED, receive, send, send_frame};
 use super::serve;
 use crate::files::proof::{self, Grain};
 use crate::net::Misbehaviour;
@@ -59,6 +59,10 @@ pub struct SlotPeer {
     stream: Box<dyn Link>,
     node: NodeId,
     handle: Handle,
+    /// Bytes of the upload that the node has written, by its word.
+    written: u64,
+    /// Frames that it has not answered yet.
+    unanswered: usize,
 }
 
 impl SlotPeer {
@@ -71,7 +75,7 @@ impl SlotPeer {
                 Box::new(stream.map_err(|error| SlotPeerError::Unreachable(error.to_string()))?)
             }
         };
-        Ok(Self { stream, node, handle: handle.clone() })
+        Ok(Self { stream, node, handle: handle.clone(), written: 0, unanswered: 0 })
     }
 
     fn wrong(&self, what: impl Into<String>) -> SlotPeerError {
@@ -97,24 +101,45 @@ impl SlotPeer {
     pub async fn begin(&mut self, ticket: UploadTicket) -> Result<u64, SlotPeerError> {
         self.ask(&Ask::Upload(ticket)).await?;
         match self.answer().await? {
-            Answer::Offset(offset) => Ok(offset),
+            Answer::Offset(offset) => {
+                (self.written, self.unanswered) = (offset, 0);
+                Ok(offset)
+            }
             other => Err(self.wrong(format!("{other:?} instead of an offset"))),
         }
     }
-    /// Sends the next bytes of the upload. Errors: `Unreachable`.
+    /// Bytes of the upload that the node had written when it last said so; a killed node still has them.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+    /// Sends the next bytes of the upload. Errors: all.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), SlotPeerError> {
         for frame in bytes.chunks(FRAME_BYTES_MAX) {
+            if self.unanswered >= FRAMES_UNANSWERED {
+                match self.answer().await? {
+                    Answer::Offset(written) => self.wrote(written),
+                    other => return Err(self.wrong(format!("{other:?} in an upload"))),
+                }
+            }
             tokio::time::timeout(PATIENCE, send_frame(&mut self.stream, frame)).await??;
+            self.unanswered += 1;
         }
         Ok(())
+    }
+    fn wrote(&mut self, written: u64) {
+        self.written = self.written.max(written);
+        self.unanswered = self.unanswered.saturating_sub(1);
     }
     /// Ends the upload and waits until the slot is durable there. Errors: all.
     pub async fn finish(&mut self, file: FileId, slot: u8, info: SlotInfo) -> Result<StorageReceipt, SlotPeerError> {
         tokio::time::timeout(PATIENCE, send_frame(&mut self.stream, &[])).await??;
         self.ask(&Ask::Finish { file, slot, info }).await?;
-        match self.answer().await? {
-            Answer::Receipt(receipt) => Ok(receipt),
-            other => Err(self.wrong(format!("{other:?} instead of a receipt"))),
+        loop {
+            match self.answer().await? {
+                Answer::Receipt(receipt) => return Ok(receipt),
+                Answer::Offset(written) if self.unanswered > 0 => self.wrote(written),
+                other => return Err(self.wrong(format!("{other:?} instead of a receipt"))),
+            }
         }
     }
     /// Asks for blocks of a slot; `block` then receives them one by one. Errors: `Unreachable`.

@@ -1,7 +1,8 @@
 //! The slot protocol: length-prefixed questions and answers, with raw bytes in between.
 //!
-//! Upload: `Upload` with its ticket is answered by `Offset`; then frames of raw bytes follow, an empty one ends them; `Finish` is answered by
-//! `Receipt`. Read: `Read` is answered by one `Block` for each block, each followed by its bytes.
+//! Upload: `Upload` with its ticket is answered by `Offset`; then frames of raw bytes follow, each answered by `Offset` once it is taken in,
+//! an empty one ends them; `Finish` is answered by `Receipt`. An offset is what the node has written so far: what a sender keeps
+//! from there on is enough to go on after the node was killed. Read: `Read` is answered by one `Block` for each block, each followed by its bytes.
 //! Any question may be answered by `Refused`, an upload by `Busy` or `Denied`.
 
 use std::io;
@@ -17,6 +18,11 @@ use crate::wire::{self, SlotInfo, StorageReceipt, UploadTicket};
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
 /// One frame of raw bytes.
 pub const FRAME_BYTES_MAX: usize = limits::SLOT_BLOCK_BYTES;
+
+/// Frames that a storage node takes in before it has written them.
+pub const FRAMES_AHEAD: usize = 4;
+/// Frames that a sender has under way: more than can wait at the node, which otherwise would not answer.
+pub const FRAMES_UNANSWERED: usize = FRAMES_AHEAD + 2;
 
 /// What is asked of a storage node.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -46,7 +52,7 @@ pub enum Ask {
 /// What a storage node answers.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Answer {
-    /// Bytes that are here already; send from there on.
+    /// Bytes that are here; send from there on.
     Offset(u64),
     /// The slot is durable.
     Receipt(StorageReceipt),

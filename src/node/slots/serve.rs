@@ -1,12 +1,14 @@
 //! The storage node's side: takes slots and serves them.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
-use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, receive, receive_frame, send};
+use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, FRAMES_AHEAD, receive, receive_frame, send};
 use super::ticket::Gate;
 use super::{damage, release};
 use crate::ledger::{Key, Record};
@@ -16,8 +18,6 @@ use crate::store::{Slot, SlotError, SlotRefusal, Slots, Upload};
 use crate::types::{FileId, Height, NodeId, SlotRoot};
 use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
-/// Frames that wait for the disk, per upload.
-const FRAMES_AHEAD: usize = 4;
 /// A peer that neither sends nor takes anything for so long is let go.
 const STALLED: Duration = Duration::from_secs(60);
 /// Room that is set aside for an upload before its bytes come: a promise costs a stranger nothing, and must not keep the
@@ -96,21 +96,23 @@ impl Server {
         let most = ticket.bytes.unwrap_or(u64::MAX);
         send(stream, &Answer::Offset(upload.offset())).await?;
         let (frames, mut queue) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
+        let written = Arc::new(AtomicU64::new(upload.offset()));
+        let so_far = Arc::clone(&written);
         let writer = tokio::task::spawn_blocking(move || {
-            let mut result = Ok(());
             while let Some(frame) = queue.blocking_recv() {
                 let have = upload.offset().saturating_add(frame.len() as u64);
-                if have > most {
-                    result = Err(SlotRefusal::WrongLength { have, announced: most }.into());
+                let appended = match have > most {
+                    true => Err(SlotRefusal::WrongLength { have, announced: most }.into()),
+                    false => upload.append(&frame),
+                };
+                if appended.is_err() {
+                    return (upload, appended);
                 }
-                if result.is_ok() {
-                    result = upload.append(&frame);
-                }
+                so_far.store(have, Ordering::Release);
             }
-            (upload, result)
+            (upload, Ok(()))
         });
-        let received = receive_all(stream, &frames).await;
-        drop(frames);
+        let received = receive_all(stream, frames, &written).await;
         let (upload, written) = writer.await.map_err(io::Error::other)?;
         if let Err(error) = received {
             // What came is kept for the next try; it has to be durable for that.
@@ -123,7 +125,14 @@ impl Server {
             Ok(()) => Ok(Some(upload)),
             Err(error) => {
                 send(stream, &refused(&error)).await?;
-                Ok(None)
+                drop(upload);
+                // What is under way is taken off the stream, so that the sender gets to read the reason.
+                let rest = async {
+                    while receive_frame(stream, &mut Vec::new(), FRAME_BYTES_MAX).await? {}
+                    io::Result::Ok(())
+                };
+                tokio::time::timeout(STALLED, rest).await??;
+                Err(io::ErrorKind::InvalidData.into())
             }
         }
     }
@@ -217,17 +226,20 @@ pub fn receipt(handle: &Handle, file: FileId, slot: u8, info: &SlotInfo) -> Stor
     StorageReceipt::sign(&chain, &file, slot, until, info, &handle.inner.key)
 }
 
-async fn receive_all(stream: &mut impl Link, frames: &mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+/// Hands on all frames up to the empty one, and says after each how far the writer is. When that has ended early, with an
+/// error that the caller finds, the rest is not received.
+async fn receive_all(stream: &mut impl Link, frames: mpsc::Sender<Vec<u8>>, written: &AtomicU64) -> io::Result<()> {
     loop {
         let mut frame = Vec::new();
         let more = tokio::time::timeout(STALLED, receive_frame(stream, &mut frame, FRAME_BYTES_MAX)).await??;
         if !more {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if frame.is_empty() {
+        if frame.is_empty() || frames.send(frame).await.is_err() {
             return Ok(());
         }
-        frames.send(frame).await.map_err(|_| io::Error::other("the disk writer has ended"))?;
+        let so_far = Answer::Offset(written.load(Ordering::Acquire));
+        tokio::time::timeout(STALLED, send(stream, &so_far)).await??;
     }
 }
 

@@ -1,0 +1,142 @@
+//! Gather: the receipts of a put, and who did not give one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::late;
+use super::upload::{Finish, SlotUpload};
+use crate::files::Thresholds;
+use crate::node::handle::{Handle, NodeError};
+use crate::node::slots::client::SlotPeerError;
+use crate::types::{FileId, NodeId};
+use crate::wire::{PublicManifest, StorageReceipt};
+
+/// After enough receipts are in hand the rest may take this much longer before the deal is made without them.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+
+/// A node that did not confirm its slot in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The node.
+    pub node: NodeId,
+    /// Why it did not.
+    pub why: String,
+    /// Whether its confirmation still comes by itself: its slot is kept here for it, or still under way.
+    pub follows: bool,
+}
+
+/// A slot, its node, and what that says in the end.
+type Outcome = (u8, NodeId, Result<Result<StorageReceipt, SlotPeerError>, oneshot::error::RecvError>);
+
+/// What came of the uploads in time.
+pub struct Gathered {
+    /// By slot.
+    pub receipts: Vec<StorageReceipt>,
+    /// Nodes without one, by slot.
+    pub missing: Vec<Missing>,
+    /// Uploads that are still under way.
+    pub waiting: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+/// Asks for all receipts; waits up to the success threshold, or for the rest a little once the quorum is there.
+pub async fn gather(
+    uploads: Vec<SlotUpload>,
+    manifest: &PublicManifest,
+    thresholds: &Thresholds,
+    within: Duration,
+) -> Gathered {
+    let file = manifest.id();
+    let mut waiting = FuturesUnordered::new();
+    let mut missing = BTreeMap::new();
+    for (slot, (upload, info)) in (0_u8..).zip(uploads.into_iter().zip(&manifest.slots)) {
+        drop(upload.shards);
+        let why = format!("no answer within {within:?}");
+        missing.insert(slot, Missing { node: upload.node, why, follows: true });
+        // A node that failed before no longer listens; its outcome says why.
+        let _ = upload.finish.send(Finish { file, info: *info });
+        waiting.push(async move { (slot, upload.node, upload.done.await) }.boxed());
+    }
+    let mut receipts = Vec::new();
+    let mut deadline = Instant::now() + within;
+    while let Ok(Some((slot, node, done))) = tokio::time::timeout_at(deadline, waiting.next()).await {
+        match done {
+            Ok(Ok(receipt)) => {
+                missing.remove(&slot);
+                receipts.push(receipt);
+            }
+            Ok(Err(error)) => {
+                let follows = matches!(error, SlotPeerError::Kept(_));
+                missing.insert(slot, Missing { node, why: error.to_string(), follows });
+            }
+            Err(_) => {
+                missing.insert(slot, Missing { node, why: "the upload was given up".to_owned(), follows: false });
+            }
+        }
+        match thresholds.success {
+            Some(success) if receipts.len() >= usize::from(success) => break,
+            None if receipts.len() >= usize::from(thresholds.quorum) => {
+                deadline = deadline.min(Instant::now() + STRAGGLERS);
+            }
+            _ => {}
+        }
+    }
+    receipts.sort_by_key(|receipt| receipt.slot);
+    Gathered { receipts, missing: missing.into_values().collect(), waiting }
+}
+
+/// Waits until it is known whether enough nodes take their slots. False if too few do, or not in time.
+pub async fn enough_open(uploads: &mut [SlotUpload], quorum: u8, within: Duration) -> bool {
+    let need = usize::from(quorum);
+    let may_fail = uploads.len().saturating_sub(need);
+    let mut answers: FuturesUnordered<_> = uploads.iter_mut().map(|upload| &mut upload.opened).collect();
+    let deadline = Instant::now() + within;
+    let (mut open, mut failed) = (0, 0);
+    while open < need && failed <= may_fail {
+        match tokio::time::timeout_at(deadline, answers.next()).await {
+            Ok(Some(Ok(true))) => open += 1,
+            Ok(Some(_)) => failed += 1,
+            Ok(None) | Err(_) => break,
+        }
+    }
+    open >= need
+}
+
+/// Brings receipts that come after the deal was made to the chain. A node that hangs is waited for no longer than its
+/// connection lasts.
+pub fn confirm_late(handle: &Handle, file: FileId, mut waiting: FuturesUnordered<BoxFuture<'static, Outcome>>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let task = handle.clone();
+    handle.spawn(async move {
+        let confirming = async {
+            while let Some((_, node, done)) = waiting.next().await {
+                let Ok(Ok(receipt)) = done else { continue };
+                if let Err(error) = late::confirm(&task, file, vec![receipt]).await {
+                    tracing::info!(%file, node = %node.short(), %error, "a late receipt did not reach the chain");
+                }
+            }
+        };
+        tokio::select! {
+            () = confirming => {}
+            () = task.stop_token().cancelled() => {}
+        }
+    });
+}
+
+/// Nodes by name and id, each with its reason. Errors: `Store`.
+pub fn told(handle: &Handle, nodes: &[(NodeId, String)]) -> Result<String, NodeError> {
+    let known = handle.nodes()?;
+    let one = |(node, why): &(NodeId, String)| {
+        let entry = known.iter().find(|entry| entry.announcement.node == *node);
+        let name = entry.map_or("a node", |entry| entry.announcement.name.as_str());
+        format!("{name} ({}): {why}", node.short())
+    };
+    Ok(nodes.iter().map(one).collect::<Vec<_>>().join("; "))
+}
