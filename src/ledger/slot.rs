@@ -46,6 +46,7 @@ pub(super) fn leave(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot:
 pub(super) fn lose(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
     leave(draft, deal, file, slot);
     deal.lost.insert(slot);
+    draft.count(|tally, _| tally.lost = tally.lost.saturating_add(1));
     if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
         *state = SlotState::default();
     }
@@ -116,6 +117,9 @@ pub(super) fn take(
     check_receipt_age(receipt, at.height)?;
     let info = manifest.slots.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
     receipt.verify(&tx.tx().body.chain, file, info).map_err(|_| Reject::Receipt(slot))?;
+    if deal.lost.has(slot) && deal.is_restorable() {
+        draft.count(|tally, _| tally.restored = tally.restored.saturating_add(1));
+    }
     leave(&mut draft, &mut deal, file, slot);
     if let Some(placed) = deal.placement.get_mut(usize::from(slot)) {
         *placed = node;

@@ -45,6 +45,7 @@ fn deal(lost: &[u8]) -> Deal {
         taken: 0,
         price: 1,
         escrow: Amount::ZERO,
+        paid: Amount::ZERO,
         ends: Height::new(1_000),
         opened: Height::new(1),
         status: DealStatus::Final { since: Height::new(1) },

@@ -118,6 +118,7 @@ mod tests {
             taken: 0,
             price: 1,
             escrow: Amount::ZERO,
+            paid: Amount::ZERO,
             ends: Height::new(9),
             opened: Height::new(1),
             status: DealStatus::Final { since: Height::new(1) },
