@@ -15,6 +15,7 @@ use super::fill;
 use super::problem::Problem;
 use super::range;
 use super::server::Api;
+use super::terms::terms;
 use super::views::{DeletedView, FileView, PutView};
 use crate::ledger::{Key, Record};
 use crate::node::NodeError;
@@ -97,6 +98,7 @@ pub async fn put(
         data: deal.data.into(),
         parity: manifest.as_ref().map_or(0, |manifest| manifest.parity.into()),
         confirmations: fill::count(deal.confirmed.len()),
+        terms: terms(&api.handle, &deal),
         resumed_bytes: done.resumed_bytes,
     }))
 }

@@ -12,11 +12,13 @@ mod connections;
 mod files;
 mod fill;
 mod linger;
+pub mod measured;
 mod problem;
 pub mod range;
 pub mod server;
 pub mod storage;
 mod tables;
+pub mod terms;
 pub mod views;
 
 pub use problem::Problem;

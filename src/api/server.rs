@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
-use super::{bundle, chain, files, linger, storage, tables};
+use super::{bundle, chain, files, linger, measured, storage, tables};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -80,6 +80,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/files/{id}/renew", post(storage::renew))
         .route("/v1/storage/audits", get(storage::audits))
         .route("/v1/storage/health", get(storage::all))
+        .route("/v1/metrics/consensus", get(measured::consensus))
         .route("/v1/storage/drain", post(storage::drain))
         .route("/v1/proofs/file/{id}", get(bundle::file))
         .route("/v1/proofs/account/{id}", get(bundle::account))

@@ -93,6 +93,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         put.height,
         size((put.bytes as f64 / seconds.max(0.001)) as u64)
     ));
+    context.out.say(super::terms::sentence(&put.terms));
     let id = put.file_id.clone();
     context.out.line("summary", &Summary { put, seconds }, || Some(id.clone()))?;
     if status != FileStatus::Final {

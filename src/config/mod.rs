@@ -156,6 +156,8 @@ pub struct Files {
     pub allow_pending: bool,
     /// Epochs that a new file is paid for.
     pub epochs: u32,
+    /// Epochs before its end at which a deal ends soon; nothing for a tenth of its time.
+    pub warn_epochs: Option<u64>,
     /// How long to wait for a storage node that does not answer.
     pub timeout: Millis,
 }
@@ -310,6 +312,10 @@ impl Check<'_> {
             min_confirmations: min.transpose()?.map(narrow),
             allow_pending: raw.allow_pending,
             epochs: narrow(self.within("files.epochs", raw.epochs, 1..=u64::from(limits::DEAL_EPOCHS_MAX))?),
+            warn_epochs: raw
+                .warn_epochs
+                .map(|epochs| self.within("files.warn_epochs", epochs, 0..=1 << 32))
+                .transpose()?,
             timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
         })
     }

@@ -94,6 +94,7 @@ pub struct RawFiles {
     pub min_confirmations: Option<u64>,
     pub allow_pending: bool,
     pub epochs: u64,
+    pub warn_epochs: Option<u64>,
     pub timeout_ms: u64,
 }
 

@@ -1,11 +1,13 @@
 //! Files from the owner's side: put, get, remove.
 
+pub mod counts;
 pub(super) mod fetch;
 pub mod get;
 pub(super) mod late;
 pub mod put;
 pub(super) mod spool;
 pub(super) mod upload;
+pub mod watch;
 
 use std::time::Duration;
 

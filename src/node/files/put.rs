@@ -101,6 +101,29 @@ pub async fn put<E: std::fmt::Display>(
     request: PutRequest,
     input: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<PutResult, NodeError> {
+    let (attempt, mut asked) = (handle.metrics().puts.begin(), handle.clock().now());
+    let done = store(handle, request, input, &mut asked).await;
+    match &done {
+        Ok(done) => {
+            let is_final = matches!(done.status, DealStatus::Final { .. });
+            let after = handle.clock().now().saturating_sub(asked).get();
+            attempt.stored(done.bytes, is_final, Duration::from_millis(after));
+            if matches!(done.status, DealStatus::Pending { .. }) {
+                handle.metrics().puts.pends(done.file, asked);
+            }
+        }
+        Err(error) => attempt.failed(error),
+    }
+    done
+}
+
+/// See `put`; `asked` is when the receipts were asked for, from which the time to quorum counts.
+async fn store<E: std::fmt::Display>(
+    handle: &Handle,
+    request: PutRequest,
+    input: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    asked: &mut Millis,
+) -> Result<PutResult, NodeError> {
     if request.name.len() > limits::FILE_NAME_BYTES_MAX {
         let (have, max) = (request.name.len(), limits::FILE_NAME_BYTES_MAX);
         return Err(NodeError::Bad(format!("a name of {have} bytes; at most {max} are allowed")));
@@ -136,6 +159,7 @@ pub async fn put<E: std::fmt::Display>(
     let default_confirmations = parameters.slots() - parameters.parity() / 2;
     let wanted = request.min_confirmations.unwrap_or(default_confirmations);
     let min_confirmations = wanted.clamp(parameters.data(), parameters.slots());
+    *asked = handle.clock().now();
     let Gathered { receipts, missing, waiting } = gather(uploads, &manifest, min_confirmations, request.timeout).await;
     if receipts.is_empty() {
         return Err(failed.error("no storage node confirmed its slot", &missing));
@@ -154,7 +178,6 @@ pub async fn put<E: std::fmt::Display>(
         let (local, session) = (handle.local().clone(), request.session);
         blocking(move || local.remove_session(&session)).await?;
     }
-    handle.metrics().put(encoded.plain_len, matches!(deal.status, DealStatus::Final { .. }));
     let (tx, height) = (done.as_ref().map(|done| done.id), done.map_or(deal.opened, |done| done.place.height));
     let confirmed = (u8::try_from(deal.confirmed.len()).unwrap_or(u8::MAX), parameters.slots());
     let (status, bytes, resumed_bytes) = (deal.status, encoded.plain_len, resumed.load(Ordering::Relaxed));
