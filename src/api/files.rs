@@ -35,6 +35,7 @@ pub struct PutQuery {
     parity: Option<u8>,
     chunk_size: Option<u32>,
     min_confirmations: Option<u8>,
+    epochs: Option<u32>,
     session: Option<String>,
     timeout_ms: Option<u64>,
 }
@@ -75,7 +76,7 @@ pub async fn put(
         shards,
         chunk_bytes: query.chunk_size.or(config.chunk_bytes),
         min_confirmations: query.min_confirmations.or(config.min_confirmations),
-        epochs: config.epochs,
+        epochs: query.epochs.unwrap_or(config.epochs),
         session,
         timeout: query.timeout_ms.map_or(Duration::from_millis(config.timeout.get()), Duration::from_millis),
     };

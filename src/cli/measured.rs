@@ -3,6 +3,9 @@
 use super::output::{age, facts, size};
 use crate::api::measured::{ConsensusMetricsView, LossView, MeasuredView, ODDS_LEAST};
 
+/// A year of 365.25 days, seconds.
+const YEAR_S: f64 = 31_557_600.0;
+
 /// Seconds for reading.
 pub fn seconds(seconds: f64) -> String {
     age((seconds * 1e3) as u64)
@@ -16,7 +19,7 @@ pub fn loss(loss: Option<LossView>) -> String {
     }
     let odds = if probability < 0.001 { format!("{probability:.1e}") } else { format!("{:.2} %", probability * 100.0) };
     match is_bound {
-        true if probability > 0.5 => format!("below {odds}: too little was seen to say more"),
+        true if probability > 0.5 => "not known yet: too little was seen".to_owned(),
         true => format!("below {odds}"),
         false => format!("about {odds}"),
     }
@@ -36,9 +39,12 @@ pub fn rows(measured: &MeasuredView) -> Vec<(&'static str, String)> {
     let MeasuredView { nodes_lost, nodes_returned, node_years, .. } = measured;
     let rate = match measured.node_losses_per_year {
         None => "nothing was watched yet".to_owned(),
-        Some(rate) if measured.node_loss_is_bound => format!("below {rate:.2} a node and year"),
-        Some(rate) => format!("{rate:.2} a node and year"),
+        Some(rate) => {
+            let rate = if rate < 1_000.0 { format!("{rate:.2}") } else { format!("{rate:.1e}") };
+            format!("{}{rate} a node and year", if measured.node_loss_is_bound { "below " } else { "" })
+        }
     };
+    let seen = seconds((node_years * YEAR_S).floor());
     let mean = measured.repair_s.map_or_else(String::new, |time| format!(", {} on average", seconds(time)));
     let oldest = measured.oldest_s.map_or_else(String::new, |time| format!(", the oldest for {}", seconds(time)));
     let queue = match measured.queue_slots {
@@ -51,7 +57,7 @@ pub fn rows(measured: &MeasuredView) -> Vec<(&'static str, String)> {
     };
     let (lost, rotted, restored) = (measured.slots_lost, measured.slots_rotted, measured.slots_restored);
     vec![
-        ("node loss", format!("{rate}; {nodes_lost} lost, {nodes_returned} back, {node_years:.4} node-years seen")),
+        ("node loss", format!("{rate}; {nodes_lost} lost, {nodes_returned} back, in {seen} of all nodes together")),
         ("slots", format!("{lost} lost ({rotted} by rot), {restored} restored{mean}")),
         ("detection", format!("a dead node is given up within {}", seconds(measured.detection_s))),
         ("repair queue", queue),
@@ -127,7 +133,8 @@ mod tests {
         assert_eq!(said(2.345e-6, false), "about 2.3e-6");
         assert_eq!(said(0.0123, true), "below 1.23 %");
         assert_eq!(said(1e-14, false), "below 1e-9", "nothing measured says less");
-        assert_eq!(said(0.999, true), "below 99.90 %: too little was seen to say more");
+        assert_eq!(said(0.999, true), "not known yet: too little was seen");
+        assert_eq!(said(0.999, false), "about 99.90 %");
         assert_eq!(loss(None), "not known yet");
     }
 

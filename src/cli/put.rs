@@ -62,13 +62,16 @@ pub struct Args {
     /// Confirmations that make it final
     #[arg(long, value_name = "N")]
     min_confirmations: Option<u8>,
+    /// Epochs that it is kept and paid for; default: files.epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: Option<u32>,
 }
 
 impl Args {
     /// A put of a file as it is.
     pub fn of(file: &Path) -> Self {
         let file = file.to_owned();
-        Self { file, name: None, data: None, parity: None, chunk_size: None, min_confirmations: None }
+        Self { file, name: None, data: None, parity: None, chunk_size: None, min_confirmations: None, epochs: None }
     }
 }
 
@@ -113,6 +116,9 @@ pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<Pu
         let bytes = Size::Text(text.clone()).bytes();
         let bytes = bytes.ok_or_else(|| CliError::new(Exit::Usage, format!("--chunk-size {text:?} is no size")))?;
         query.push(("chunk_size", bytes.to_string()));
+    }
+    if let Some(epochs) = args.epochs {
+        query.push(("epochs", epochs.to_string()));
     }
     if let Some(min) = args.min_confirmations {
         query.push(("min_confirmations", min.to_string()));

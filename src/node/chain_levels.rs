@@ -45,7 +45,7 @@ const COUNTS: &[(&str, &str, Read)] = &[
 
 const LEVELS: &[(&str, &str, Read)] = &[
     ("chain_proofs_due", "Audits that wait for their answer", |m| m.audits.due),
-    ("chain_repair_queue", "Lost slots that wait for repair", |m| m.tally.waiting.now),
+    ("chain_repair_queue_slots", "Lost slots that wait for repair", |m| m.tally.waiting.now),
     ("chain_storage_nodes", "Storage nodes registered", |m| m.audits.nodes),
     ("chain_storage_nodes_active", "Storage nodes that are not given up", |m| m.audits.active),
     ("chain_quorum_p99_blocks", "Blocks within which 99 of 100 deals reached their quorum, at most", |m| {

@@ -2,6 +2,7 @@
 //! final later.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
@@ -10,6 +11,8 @@ use crate::types::{FileId, Height};
 
 /// Files looked at in one go.
 const PAGE: usize = 1_024;
+/// Looking through all files may take one part in so many of the time.
+const LOOK_SHARE: u32 = 20;
 
 /// Whether a deal that is open ends so soon that its owner should know: in the last tenth of its time, or so many epochs
 /// before its end.
@@ -86,6 +89,8 @@ pub async fn run(handle: Handle) {
 struct Watch {
     /// The epoch of the last look through all files.
     epoch: Option<u64>,
+    /// Not before this is all looked through again: who has very many files must not do it all the time.
+    next: Option<Instant>,
     /// Files whose end was told of.
     told: BTreeSet<FileId>,
     /// Deals that had settled at the last look.
@@ -97,9 +102,11 @@ impl Watch {
         let height = handle.tip_height();
         let epoch = height.get().saturating_sub(1) / handle.genesis().epoch_blocks.max(1);
         let first = self.epoch.is_none();
-        if self.epoch != Some(epoch) {
+        let begun = Instant::now();
+        if self.epoch != Some(epoch) && self.next.is_none_or(|next| begun >= next) {
             self.look_through(handle, first)?;
             self.epoch = Some(epoch);
+            self.next = Some(begun + begun.elapsed().saturating_mul(LOOK_SHARE));
         }
         let Some(Record::Tally(tally)) = handle.record(&Key::Tally)? else { return Ok(()) };
         let settled = tally.reached + tally.expired + tally.withdrawn;
@@ -146,7 +153,7 @@ fn follow_pending(handle: &Handle) -> Result<(), NodeError> {
                     counts.settled(&file);
                     counts.completed.inc();
                     let after = handle.clock().now().saturating_sub(since).get();
-                    counts.reached(std::time::Duration::from_millis(after));
+                    counts.reached(Duration::from_millis(after));
                 }
                 _ => counts.settled(&file),
             },
