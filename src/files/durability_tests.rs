@@ -29,8 +29,8 @@ fn one_copy_is_lost_as_its_node_is() {
 
 #[test]
 fn without_repair_it_is_the_binomial() {
-    for (data, slots, loss) in [(3, 5, 0.1), (4, 6, 0.3), (2, 3, 0.01), (1, 4, 0.2)] {
-        let alive = (-loss as f64).exp();
+    for (data, slots, loss) in [(3, 5, 0.1_f64), (4, 6, 0.3), (2, 3, 0.01), (1, 4, 0.2)] {
+        let alive = (-loss).exp();
         close(odds(data, slots, loss, 0.0).lost_within(1.0, slots), without_repair(data, slots, alive), 1e-2);
     }
 }
