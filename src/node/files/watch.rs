@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{Handle, NodeError};
-use crate::types::{FileId, Height};
+use crate::types::{FileId, Height, Millis};
 
 /// Files looked at in one go.
 const PAGE: usize = 1_024;
@@ -93,8 +93,9 @@ struct Watch {
     next: Option<Instant>,
     /// Files whose end was told of.
     told: BTreeSet<FileId>,
-    /// Deals that had settled at the last look.
-    settled: u64,
+    /// Deals that had settled at the last look, and own files that were pending: one of these may have settled before it was
+    /// noted here.
+    settled: (u64, usize),
 }
 
 impl Watch {
@@ -110,9 +111,12 @@ impl Watch {
         }
         let Some(Record::Tally(tally)) = handle.record(&Key::Tally)? else { return Ok(()) };
         let settled = tally.reached + tally.expired + tally.withdrawn;
-        if std::mem::replace(&mut self.settled, settled) != settled {
-            follow_pending(handle)?;
+        let pending = handle.metrics().puts.pending_files();
+        let now = (settled, pending.len());
+        if !pending.is_empty() && self.settled != now {
+            follow_pending(handle, pending)?;
         }
+        self.settled = now;
         Ok(())
     }
 
@@ -143,9 +147,9 @@ impl Watch {
 }
 
 /// Counts pending files that became final.
-fn follow_pending(handle: &Handle) -> Result<(), NodeError> {
+fn follow_pending(handle: &Handle, pending: Vec<(FileId, Millis)>) -> Result<(), NodeError> {
     let counts = &handle.metrics().puts;
-    for (file, since) in counts.pending_files() {
+    for (file, since) in pending {
         match handle.record(&Key::File(file))? {
             Some(Record::File(deal)) => match deal.status {
                 DealStatus::Pending { .. } => {}
