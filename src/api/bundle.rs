@@ -75,7 +75,9 @@ fn subject(key: &Key) -> String {
         Key::Missed(id) => format!("missed slots of node {id}"),
         Key::Draining(id) => format!("drain of node {id}"),
         // No id in these is shortened.
-        Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount => format!("{key:?}"),
+        Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally => {
+            format!("{key:?}")
+        }
         Key::Operator(_) | Key::DueCount(_) | Key::Due(..) => format!("{key:?}"),
     }
 }

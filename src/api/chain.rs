@@ -26,6 +26,8 @@ use crate::wire::{self, Action, Tx};
 /// A finalized block older than this and than so many idle intervals means that something is wrong.
 const STALE: Duration = Duration::from_secs(10);
 const STALE_INTERVALS: u64 = 5;
+/// A node so many blocks behind the others still serves: what validators say of their height is some seconds old.
+const BEHIND_MAX: u64 = 32;
 /// Blocks in one answer.
 const PAGE_MAX: usize = 256;
 /// How long a transfer may take to become final.
@@ -57,6 +59,10 @@ fn not_ready(handle: &Handle) -> Option<String> {
     if others && handle.net().connected().borrow().is_empty() {
         return Some("no other node is connected".to_owned());
     }
+    let behind = handle.behind();
+    if behind > BEHIND_MAX {
+        return Some(format!("{behind} blocks behind what validators have as final"));
+    }
     let age = Duration::from_millis(handle.clock().now().saturating_sub(status.final_at).get());
     let timing = handle.config().consensus.idle_interval.unwrap_or(handle.genesis().timing.idle_interval);
     let stale = Duration::from_millis(timing.get().saturating_mul(STALE_INTERVALS)).max(STALE);
@@ -78,7 +84,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
             let usage = slots.usage()?;
             let capacity = handle.config().storage.capacity.get();
             let (used, slots, disk_free) = (usage.stored.get(), usage.slots, usage.free.get());
-            Some(StorageView { capacity, used, slots, disk_free })
+            Some(StorageView { capacity, used, slots, disk_free, freed: usage.freed.get() })
         }
         None => None,
     };
@@ -107,6 +113,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         peers: fill::count(handle.net().connected().borrow().len()),
         mempool_txs,
         mempool_bytes,
+        behind: handle.behind(),
         syncing: status.sync_target.is_some(),
         sync_target: status.sync_target.map(Height::get),
         ready: reason.is_none(),

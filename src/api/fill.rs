@@ -1,6 +1,7 @@
 //! Filling views from the chain's types.
 
 use super::problem::Problem;
+use super::terms::terms;
 use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
@@ -152,8 +153,7 @@ pub fn file(
         created_ms: open.as_ref().map(|open| open.facts().created.get()),
         height,
         lost: count(deal.lost.len()),
-        ends: deal.ends.get(),
-        escrow: deal.escrow.get(),
+        terms: terms(handle, deal),
         slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
     })
 }

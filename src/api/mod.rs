@@ -12,12 +12,14 @@ mod connections;
 mod files;
 mod fill;
 mod linger;
+pub mod measured;
 mod problem;
 pub mod range;
 pub mod server;
 pub mod snapshots;
 pub mod storage;
 mod tables;
+pub mod terms;
 pub mod uploads;
 pub mod views;
 

@@ -73,8 +73,14 @@ impl From<NodeError> for Problem {
             NodeError::Refused(_) => {
                 Self::new(StatusCode::CONFLICT, 8, "refused", "the transaction is not taken in", detail)
             }
-            NodeError::Rejected { .. } => {
-                Self::new(StatusCode::CONFLICT, 8, "rejected", "the ledger rejected the transaction", detail)
+            NodeError::Rejected { code, .. } => {
+                let problem =
+                    Self::new(StatusCode::CONFLICT, 8, "rejected", "the ledger rejected the transaction", detail);
+                match code {
+                    "quota" => problem.hint("make room: `trullo ls` shows your files, `trullo rm` ends one"),
+                    "funds" => problem.hint("ask for fewer epochs, or get credits: `trullo account show`"),
+                    _ => problem,
+                }
             }
             NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
                 .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),

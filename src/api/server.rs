@@ -14,7 +14,7 @@ use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, snapshots, storage, tables, uploads};
+use super::{bundle, chain, files, linger, measured, snapshots, storage, tables, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -85,6 +85,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/files/{id}/renew", post(storage::renew))
         .route("/v1/storage/audits", get(storage::audits))
         .route("/v1/storage/health", get(storage::all))
+        .route("/v1/metrics/consensus", get(measured::consensus))
         .route("/v1/storage/drain", post(storage::drain))
         .route("/v1/proofs/file/{id}", get(bundle::file))
         .route("/v1/proofs/account/{id}", get(bundle::account))

@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::files::file_id;
 use super::fill;
+use super::measured::{Evidence, LossView, MeasuredView};
 use super::problem::Problem;
 use super::server::Api;
+use super::terms::{TermsView, terms};
+use crate::files::Parameters;
 use crate::ledger::Key;
 use crate::ledger::record::{Deal, NodeEntry};
+use crate::node::measured::Measured;
 use crate::types::{FileId, NodeId, Role};
 use crate::wire::Action;
 
@@ -89,10 +93,39 @@ pub struct HealthView {
     pub operators: u32,
     /// Further slots that may be lost before the file is; negative when it cannot be read now.
     pub spare: i64,
-    /// Height whose block ends the deal unless it is renewed.
+    /// Slots that wait for their node's first receipt.
+    pub unconfirmed: u32,
+    /// Seconds until all slots are expected to be on nodes that answer; 0 when they are. Absent where nothing is known of it: no
+    /// slot was rebuilt yet, too few are left, or the rest waits for its first receipt.
+    pub full_in_s: Option<f64>,
+    /// How likely it is that the file is lost within a year if its deal lasts so long. Absent before any node was watched, when
+    /// it cannot be read now, and for a deal that has ended.
+    pub annual_loss: Option<LossView>,
+    /// Until when it is kept, and at which price.
+    #[serde(flatten)]
+    pub terms: TermsView,
+}
+
+/// An own file whose deal ends soon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndingView {
+    /// The file.
+    pub file: String,
+    /// Height at which its deal ends unless it is renewed.
     pub ends: u64,
-    /// Credits that are not paid out yet.
-    pub escrow: u64,
+    /// Epochs until then.
+    pub epochs_left: u64,
+}
+
+/// A file as this network would keep it by default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UsualView {
+    /// Slots that restore it.
+    pub data: u32,
+    /// Further slots.
+    pub parity: u32,
+    /// How likely it is lost within a year. Absent before any node was watched.
+    pub annual_loss: Option<LossView>,
 }
 
 /// How well all files are kept.
@@ -110,6 +143,12 @@ pub struct StorageHealthView {
     pub used: u64,
     /// Files whose lost slots others rebuild now, the most endangered first; at most 1,024.
     pub endangered: Vec<HealthView>,
+    /// Own files whose deal ends soon, the first to end first; at most 1,024.
+    pub ending: Vec<EndingView>,
+    /// What was measured of losses and repair.
+    pub measured: MeasuredView,
+    /// A file with as many slots as the active nodes suggest.
+    pub usual: UsualView,
 }
 
 /// What `POST /v1/storage/drain` takes.
@@ -173,20 +212,63 @@ fn audit(api: &Api, entry: &NodeEntry) -> Result<AuditView, Problem> {
 pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<HealthView>, Problem> {
     let id = file_id(&id)?;
     let (deal, _) = api.handle.file(&id)?;
-    let repairing = api.handle.record(&Key::Lost(id))?.is_some();
-    Ok(Json(health(&id, &deal, &api.handle.nodes()?, repairing)))
+    let nodes = api.handle.nodes()?;
+    let evidence = Evidence::of(Measured::read(&api.handle)?);
+    let own = standing(&deal, &nodes);
+    let mut ahead = 0;
+    if !deal.lost.is_empty() {
+        let others = endangered(&api)?.into_iter().filter(|(other, _)| *other != id);
+        let before = others.filter(|(_, deal)| standing(deal, &nodes).spare <= own.spare);
+        ahead = before.map(|(_, deal)| deal.lost.len() as u64).sum();
+    }
+    Ok(Json(health(&api, &id, &deal, &own, &evidence, ahead)))
+}
+
+/// Open deals with a lost slot.
+fn endangered(api: &Api) -> Result<Vec<(FileId, Deal)>, Problem> {
+    let mut deals = Vec::new();
+    for (key, _) in api.handle.snapshot()?.state_scan(&Key::lost(), None, ENDANGERED_MAX)? {
+        let Some(Key::Lost(id)) = Key::from_bytes(&key) else { continue };
+        deals.push((id, api.handle.file(&id)?.0));
+    }
+    Ok(deals)
+}
+
+/// Own files whose deal ends soon; none of a node without an account.
+fn ending(api: &Api) -> Result<Vec<EndingView>, Problem> {
+    let mut files = Vec::new();
+    if api.handle.identity().account.is_some() {
+        api.handle.each_own_file(|file, deal| {
+            if api.handle.ends_soon(&deal) {
+                let (ends, epochs_left) = (deal.ends.get(), api.handle.epochs_left(&deal));
+                files.push(EndingView { file: file.to_string(), ends, epochs_left });
+            }
+            Ok(())
+        })?;
+    }
+    files.sort_by_key(|file| file.ends);
+    files.truncate(ENDANGERED_MAX);
+    Ok(files)
 }
 
 /// All files that lack something, and the nodes.
 pub async fn all(State(api): State<Api>) -> Result<Json<StorageHealthView>, Problem> {
-    let (snapshot, nodes) = (api.handle.snapshot()?, api.handle.nodes()?);
+    let nodes = api.handle.nodes()?;
+    let evidence = Evidence::of(Measured::read(&api.handle)?);
+    let mut lacking: Vec<_> = endangered(&api)?
+        .into_iter()
+        .map(|(id, deal)| {
+            let standing = standing(&deal, &nodes);
+            (id, deal, standing)
+        })
+        .collect();
+    lacking.sort_by_key(|(_, _, standing)| standing.spare);
+    let mut ahead = 0;
     let mut endangered = Vec::new();
-    for (key, _) in snapshot.state_scan(&Key::lost(), None, ENDANGERED_MAX)? {
-        let Some(Key::Lost(id)) = Key::from_bytes(&key) else { continue };
-        let (deal, _) = api.handle.file(&id)?;
-        endangered.push(health(&id, &deal, &nodes, true));
+    for (id, deal, standing) in lacking {
+        endangered.push(health(&api, &id, &deal, &standing, &evidence, ahead));
+        ahead += deal.lost.len() as u64;
     }
-    endangered.sort_by_key(|file| file.spare);
     let names = |chosen: &dyn Fn(&NodeEntry) -> bool| -> Vec<String> {
         nodes.iter().filter(|entry| is_storage(entry) && chosen(entry)).map(|e| e.announcement.name.clone()).collect()
     };
@@ -198,7 +280,19 @@ pub async fn all(State(api): State<Api>) -> Result<Json<StorageHealthView>, Prob
         capacity: active.iter().map(|entry| entry.announcement.capacity.get()).fold(0, u64::saturating_add),
         used: active.iter().map(|entry| entry.used.get()).fold(0, u64::saturating_add),
         endangered,
+        ending: ending(&api)?,
+        measured: evidence.view(),
+        usual: usual(active.len(), &evidence),
     }))
+}
+
+fn usual(nodes: usize, evidence: &Evidence) -> UsualView {
+    let shape = Parameters::for_nodes(nodes);
+    UsualView {
+        data: shape.data().into(),
+        parity: shape.parity().into(),
+        annual_loss: evidence.annual_loss(shape.data(), shape.slots(), shape.slots(), shape.slots().saturating_sub(1)),
+    }
 }
 
 /// Gives this node's slots away, or stops doing so.
@@ -232,24 +326,52 @@ fn answers(entry: &NodeEntry) -> bool {
     entry.active && entry.audit.strikes == 0
 }
 
-fn health(id: &FileId, deal: &Deal, nodes: &[NodeEntry], repairing: bool) -> HealthView {
+/// Where a file's slots are.
+struct Standing {
+    /// On nodes that answer.
+    answering: u32,
+    operators: u32,
+    /// Slots that may still be lost.
+    spare: i64,
+}
+
+fn standing(deal: &Deal, nodes: &[NodeEntry]) -> Standing {
     let of = |node: &NodeId| nodes.iter().find(|entry| entry.announcement.node == *node);
     let held = deal.confirmed.iter().filter_map(|slot| of(deal.placement.get(usize::from(slot))?));
     let answering: Vec<_> = held.filter(|entry| answers(entry)).collect();
     let operators: BTreeSet<_> = answering.iter().map(|entry| &entry.announcement.operator).collect();
+    let (answering, operators) = (fill::count(answering.len()), fill::count(operators.len()));
+    Standing { answering, operators, spare: i64::from(answering) - i64::from(deal.data) }
+}
+
+/// How well a file is kept. So many lost slots of others come first.
+fn health(api: &Api, id: &FileId, deal: &Deal, at: &Standing, evidence: &Evidence, ahead: u64) -> HealthView {
+    let (slots, held) = (fill::count(deal.placement.len()), fill::count(deal.confirmed.len()));
+    let lost = fill::count(deal.lost.len());
+    let (open, readable) = (deal.status.is_open(), at.spare >= 0);
+    let unconfirmed = if open { slots.saturating_sub(held).saturating_sub(lost) } else { 0 };
+    let away = held.saturating_sub(at.answering);
+    // Above the repair threshold nobody rebuilds what is lost.
+    let known = open && readable && unconfirmed == 0 && (lost == 0 || deal.repairing);
+    let there = u8::try_from(at.answering).unwrap_or(u8::MAX);
+    let all = u8::try_from(slots).unwrap_or(u8::MAX);
     HealthView {
         file: id.to_string(),
         status: deal.status.name().to_owned(),
         needed: deal.data.into(),
-        slots: fill::count(deal.placement.len()),
-        held: fill::count(deal.confirmed.len()),
-        answering: fill::count(answering.len()),
+        slots,
+        held,
+        answering: at.answering,
         lost: deal.lost.iter().collect(),
         repair_threshold: deal.repair_threshold.into(),
-        repairing,
-        operators: fill::count(operators.len()),
-        spare: i64::from(fill::count(answering.len())) - i64::from(deal.data),
-        ends: deal.ends.get(),
-        escrow: deal.escrow.get(),
+        repairing: deal.repairing,
+        operators: at.operators,
+        spare: at.spare,
+        unconfirmed,
+        full_in_s: known.then(|| evidence.full_in_s(lost.into(), away.into(), ahead)).flatten(),
+        annual_loss: (open && readable)
+            .then(|| evidence.annual_loss(deal.data, all, there, deal.repair_threshold))
+            .flatten(),
+        terms: terms(&api.handle, deal),
     }
 }

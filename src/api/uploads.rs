@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::fill;
 use super::problem::Problem;
 use super::server::Api;
+use super::terms::{TermsView, terms};
 use super::views::FileStatus;
 use crate::files::Wanted;
 use crate::ledger::record::DealStatus;
@@ -72,6 +73,9 @@ pub struct PutView {
     /// What has to happen until when, if it is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingView>,
+    /// Until when it is kept, and at which price.
+    #[serde(flatten)]
+    pub terms: TermsView,
     /// Bytes of slots that an earlier, interrupted put of the session had placed already.
     pub resumed_bytes: u64,
 }
@@ -151,6 +155,7 @@ pub async fn put(
         repair_threshold: deal.repair_threshold.into(),
         missing,
         pending,
+        terms: terms(&api.handle, &deal),
         resumed_bytes: done.resumed_bytes,
     }))
 }

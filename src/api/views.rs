@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use super::actions::ActionView;
+pub use super::terms::TermsView;
 
 /// `GET /status`: the node in one screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +51,9 @@ pub struct StatusView {
     pub mempool_bytes: u64,
     /// Whether it is behind and catching up.
     pub syncing: bool,
+    /// Blocks that validators have as final and this node does not: by the word of so many that not all of them lie.
+    #[serde(default)]
+    pub behind: u64,
     /// The height it is catching up to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync_target: Option<u64>,
@@ -79,6 +83,9 @@ pub struct StorageView {
     pub slots: u64,
     /// Bytes free on its disk.
     pub disk_free: u64,
+    /// Bytes of slots that were removed since it started.
+    #[serde(default)]
+    pub freed: u64,
 }
 
 /// `GET /livez` and `GET /readyz`.
@@ -339,12 +346,9 @@ pub struct FileView {
     /// Slots that nobody holds.
     #[serde(default)]
     pub lost: u32,
-    /// Height at which the deal ends unless it is renewed.
-    #[serde(default)]
-    pub ends: u64,
-    /// Credits that are not paid out yet.
-    #[serde(default)]
-    pub escrow: u64,
+    /// Until when it is kept, and at which price.
+    #[serde(flatten)]
+    pub terms: TermsView,
     /// Its slots, in order.
     pub slots: Vec<SlotView>,
 }

@@ -60,10 +60,12 @@ pub fn ls(context: &Context, _: &LsArgs) -> Result<()> {
             let bytes = file.bytes.map(size).unwrap_or_default();
             let confirmed = format!("{}/{}", file.confirmations, file.slots.len());
             let name = file.name.clone().unwrap_or_default();
-            [short(&file.id), file.status.to_string(), bytes, confirmed, file.height.to_string(), name]
+            let left = super::terms::left(&file.terms);
+            [short(&file.id), file.status.to_string(), bytes, confirmed, file.height.to_string(), left, name]
         };
-        table(["id", "status", "size", "confirmed", "height", "name"], files.iter().map(row))
+        table(["id", "status", "size", "confirmed", "height", "epochs left", "name"], files.iter().map(row))
     })?;
+    super::terms::warn(context, files.iter().map(|file| (file.name.as_deref().unwrap_or(&file.id), &file.terms)));
     Ok(())
 }
 
@@ -72,6 +74,7 @@ pub fn stat(context: &Context, args: &StatArgs) -> Result<()> {
     let client = context.client()?;
     let file = block_on(NOTHING_CHANGED, resolve(&client, &args.file))?;
     context.out.result(&file, || describe(&file))?;
+    super::terms::warn(context, [(file.name.as_deref().unwrap_or(&file.id), &file.terms)]);
     Ok(())
 }
 
@@ -109,6 +112,7 @@ pub fn describe(file: &FileView) -> String {
     rows.push(("confirmed", format!("{} of {}; {needed}", file.confirmations, file.slots.len())));
     rows.push(("repaired", format!("when {} slots or fewer are held", file.repair_threshold)));
     rows.push(("height", file.height.to_string()));
+    rows.extend(super::terms::rows(&file.terms));
     let slots = file.slots.iter().map(|slot| {
         let node = slot.node_name.clone().unwrap_or_else(|| short(&slot.node));
         let confirmed = if slot.confirmed { "yes" } else { "no" };

@@ -244,6 +244,9 @@ fn status_text(status: &StatusView) -> String {
         ("waiting", format!("{} transactions, {}", status.mempool_txs, size(status.mempool_bytes))),
         ("ready", ready),
     ];
+    if status.behind > 0 {
+        rows.push(("behind", format!("{} blocks", status.behind)));
+    }
     if status.syncing {
         rows.push(("catching up", syncing.unwrap_or_else(|| "yes".to_owned())));
     }

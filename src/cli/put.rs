@@ -156,6 +156,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         put.height,
         size((put.bytes as f64 / seconds.max(0.001)) as u64)
     ));
+    context.out.say(super::terms::sentence(&put.terms));
     for missing in &put.missing {
         let name = missing.node_name.as_deref().unwrap_or("a node");
         context.out.warn(format!("{name} ({}) has not confirmed its slot: {}", short(&missing.node), missing.reason));

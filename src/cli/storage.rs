@@ -2,17 +2,30 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::files::{refuse_ended, resolve};
+use super::measured;
 use super::output::{facts, short, size, table};
-use crate::api::storage::{AuditView, DoneView, DrainRequest, HealthView, RenewRequest, StorageHealthView};
+use super::terms;
+use crate::api::measured::ConsensusMetricsView;
+use crate::api::storage::{AuditView, DoneView, DrainRequest, EndingView, HealthView, RenewRequest, StorageHealthView};
+use crate::api::views::StorageView;
 
 const STATUS: &str = "Examples:
   trullo --home net/storage-1 storage status
 
-Of the node in --home: what it offers and holds, and whether it is trusted.";
+Of the node in --home: what it offers and holds, and whether it is trusted. `holds` is what the ledger says, `on disk` what is
+there; when a file is deleted or its deal ends, both go down, and `freed` says what came back since the node started.";
+
+const METRICS: &str = "Examples:
+  trullo storage metrics
+  trullo storage metrics --json | jq .time_to_quorum
+
+Uploads and the time to quorum in ms are those of this node since it started; all else is counted by the ledger since its
+beginning, and is the same on every node.";
 
 const AUDITS: &str = "Examples:
   trullo storage audits
@@ -24,7 +37,10 @@ far would have shown that 1 % of the node's bytes are gone.";
 const HEALTH: &str = "Examples:
   trullo storage health
 
-Files whose lost slots other nodes rebuild now; the most endangered stand first. A file that has lost fewer slots than its\nrepair threshold allows is not among them; `trullo file health` shows it.";
+Files whose lost slots other nodes rebuild now; the most endangered stand first. A file that has lost fewer slots than its
+repair threshold allows is not among them; `trullo file health` shows it.
+`annual loss` is the chance that a file is lost within a year, from the measured rate of node loss and time of repair. It takes
+nodes to be lost independently of one another; what was never seen is given as `below`.";
 
 const LEAVE: &str = "Examples:
   trullo --home net/storage-1 storage leave
@@ -38,7 +54,8 @@ const FILE_HEALTH: &str = "Examples:
   trullo file health 3f9c0a41d2b7e685 --json
 
 Lost slots are rebuilt by other nodes when as few are held as the file's repair threshold says; then all of them are. Above it
-a lost slot is not rebuilt and not paid for; if its last holder comes back with it, it counts again.";
+a lost slot is not rebuilt and not paid for; if its last holder comes back with it, it counts again.
+`annual loss` is the chance that the file is lost within a year while it is paid for; see `trullo storage health --help`.";
 
 const RENEW: &str = "Examples:
   trullo renew photo.jpg --epochs 1000
@@ -57,6 +74,9 @@ pub enum Verb {
     /// Show the files that lack slots, and the nodes that are away
     #[command(after_long_help = HEALTH)]
     Health,
+    /// Show uploads, time to quorum, availability, proofs and repair in numbers
+    #[command(after_long_help = METRICS)]
+    Metrics,
     /// Give this node's slots to others, before it goes
     #[command(after_long_help = LEAVE)]
     Leave {
@@ -88,6 +108,14 @@ pub struct RenewArgs {
     epochs: u32,
 }
 
+/// `storage status`: what the ledger says of the node, and what is on its disk.
+#[derive(Serialize)]
+struct OwnView {
+    #[serde(flatten)]
+    audit: AuditView,
+    storage: Option<StorageView>,
+}
+
 /// Runs `trullo storage`.
 pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     let client = context.client()?;
@@ -101,6 +129,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
                 CliError::new(Exit::NotFound, "this node is no storage node of the ledger")
                     .hint("give --home of a storage node, or see `trullo storage audits`")
             })?;
+            let own = OwnView { audit: own, storage: status.storage };
             context.out.result(&own, || describe(&own))?;
         }
         Verb::Audits => {
@@ -110,6 +139,10 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Health => {
             let health: StorageHealthView = block_on(NOTHING_CHANGED, client.get("/v1/storage/health"))?;
             context.out.result(&health, || overview(&health))?;
+        }
+        Verb::Metrics => {
+            let metrics: ConsensusMetricsView = block_on(NOTHING_CHANGED, client.get("/v1/metrics/consensus"))?;
+            context.out.result(&metrics, || measured::overview(&metrics))?;
         }
         Verb::Leave { stay } => {
             let request = DrainRequest { drain: !stay };
@@ -144,7 +177,7 @@ pub fn file(context: &Context, verb: &FileVerb) -> Result<()> {
             _ => "it cannot be read until nodes come back".to_owned(),
         };
         let lost: Vec<_> = health.lost.iter().map(u8::to_string).collect();
-        facts([
+        let mut rows = vec![
             ("file", health.file.clone()),
             ("status", health.status.clone()),
             ("held", held),
@@ -152,9 +185,13 @@ pub fn file(context: &Context, verb: &FileVerb) -> Result<()> {
             ("operators", health.operators.to_string()),
             ("lost slots", if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }),
             ("repair", repair(&health)),
-            ("ends", format!("height {}; {} credits in escrow", health.ends, health.escrow)),
-        ])
+            ("full redundancy", measured::full_in(health.full_in_s)),
+            ("annual loss", measured::loss(health.annual_loss)),
+        ];
+        rows.extend(terms::rows(&health.terms));
+        facts(rows)
     })?;
+    terms::warn(context, [(health.file.as_str(), &health.terms)]);
     Ok(())
 }
 
@@ -184,22 +221,30 @@ pub fn renew(context: &Context, args: &RenewArgs) -> Result<()> {
     Ok(())
 }
 
-fn describe(own: &AuditView) -> String {
+fn describe(own: &OwnView) -> String {
+    let OwnView { audit: own, storage } = own;
     let state = match (own.active, own.draining, own.used) {
         (false, ..) => "out: it missed its audits; it comes back by itself while it runs",
         (true, true, 0) => "left: it holds nothing any more and may be stopped",
         (true, true, _) => "leaving: others copy its slots",
         (true, false, _) => "active",
     };
-    facts([
+    let mut rows = vec![
         ("node", format!("{} ({})", own.name, short(&own.node))),
         ("operator", own.operator.clone()),
         ("state", state.to_owned()),
         ("holds", format!("{} of {}", size(own.used), size(own.capacity))),
+    ];
+    if let Some(disk) = storage {
+        rows.push(("on disk", format!("{} in {} slots", size(disk.used), disk.slots)));
+        rows.push(("freed", format!("{} since the node started", size(disk.freed))));
+    }
+    rows.extend([
         ("audits", format!("{} passed, {} failed{}", own.passed, own.failed, if own.due { ", one due" } else { "" })),
         ("samples", format!("{} asked, {} answered, {} missed", own.asked, own.answered, own.missed)),
         ("reputation", format!("{} of 1000", own.reputation)),
-    ])
+    ]);
+    facts(rows)
 }
 
 fn audit_table(audits: &[AuditView]) -> String {
@@ -242,25 +287,39 @@ fn audit_table(audits: &[AuditView]) -> String {
 
 fn overview(health: &StorageHealthView) -> String {
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let head = facts([
+    let usual = &health.usual;
+    let mut rows = vec![
         ("nodes", format!("{} active", health.active)),
         ("away", list(&health.away)),
         ("leaving", list(&health.draining)),
         ("holds", format!("{} of {}", size(health.used), size(health.capacity))),
-        ("files in danger", health.endangered.len().to_string()),
-    ]);
-    if health.endangered.is_empty() {
-        return head;
+    ];
+    rows.extend(measured::rows(&health.measured));
+    let annual = measured::loss(usual.annual_loss);
+    rows.push(("annual loss", format!("{annual}, of a file with {} + {} slots", usual.data, usual.parity)));
+    rows.push(("files in danger", health.endangered.len().to_string()));
+    rows.push(("ending soon", health.ending.len().to_string()));
+    let mut text = facts(rows);
+    if !health.endangered.is_empty() {
+        let row = |file: &HealthView| {
+            let lost: Vec<_> = file.lost.iter().map(u8::to_string).collect();
+            [
+                short(&file.file),
+                format!("{} of {}", file.answering, file.slots),
+                file.needed.to_string(),
+                file.spare.to_string(),
+                lost.join(" "),
+                measured::full_in(file.full_in_s),
+                measured::loss(file.annual_loss),
+            ]
+        };
+        let header = ["file", "held", "needed", "spare", "lost slots", "full again", "annual loss"];
+        text = format!("{text}\n{}", table(header, health.endangered.iter().map(row)));
     }
-    let row = |file: &HealthView| {
-        let lost: Vec<_> = file.lost.iter().map(u8::to_string).collect();
-        [
-            short(&file.file),
-            format!("{} of {}", file.answering, file.slots),
-            file.needed.to_string(),
-            file.spare.to_string(),
-            lost.join(" "),
-        ]
-    };
-    format!("{head}\n{}", table(["file", "held", "needed", "spare", "lost slots"], health.endangered.iter().map(row)))
+    if !health.ending.is_empty() {
+        let row = |file: &EndingView| [short(&file.file), file.epochs_left.to_string(), file.ends.to_string()];
+        let list = table(["ends soon", "epochs left", "height"], health.ending.iter().map(row));
+        text = format!("{text}\n{list}\nkeep one: trullo renew FILE --epochs N\n");
+    }
+    text
 }

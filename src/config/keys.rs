@@ -170,6 +170,12 @@ pub const KEYS: &[Key] = &[
         "Epochs that a new file is paid for; what nobody has earned comes back when its deal ends",
     ),
     key(
+        "files.warn_epochs",
+        Kind::Number,
+        None,
+        "A file is said to end soon so many epochs before it does; 0 for never. Default: in the last tenth of its time",
+    ),
+    key(
         "files.timeout_ms",
         Kind::Number,
         Some("30000"),

@@ -159,6 +159,8 @@ pub struct Files {
     pub allow_pending: bool,
     /// Epochs that a new file is paid for.
     pub epochs: u32,
+    /// Epochs before its end at which a deal ends soon; nothing for a tenth of its time.
+    pub warn_epochs: Option<u64>,
     /// How long a put waits for confirmations and for finality.
     pub timeout: Millis,
 }
@@ -311,6 +313,10 @@ impl Check<'_> {
             wanted: self.wanted(raw, shards)?,
             allow_pending: raw.allow_pending,
             epochs: narrow(self.within("files.epochs", raw.epochs, 1..=u64::from(limits::DEAL_EPOCHS_MAX))?),
+            warn_epochs: raw
+                .warn_epochs
+                .map(|epochs| self.within("files.warn_epochs", epochs, 0..=1 << 32))
+                .transpose()?,
             timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
         })
     }

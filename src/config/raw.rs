@@ -100,6 +100,7 @@ pub struct RawFiles {
     pub repair_threshold: Option<u64>,
     pub allow_pending: bool,
     pub epochs: u64,
+    pub warn_epochs: Option<u64>,
     pub timeout_ms: u64,
 }
 

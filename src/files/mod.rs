@@ -6,6 +6,7 @@
 //! Pure: bytes in, bytes out; keys and nonces are arguments. Memory is bounded by a few stripes, whatever the file.
 //! Not here: who holds a slot according to the chain (`ledger`), sending and storing (`node`).
 
+pub mod durability;
 pub mod erasure;
 pub mod manifest;
 pub mod parameters;

@@ -16,6 +16,9 @@ use crate::wire::{Action, VerifiedTx};
 pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
     let draft = &Draft::new(state, at.height);
     let mut keys = vec![Key::Params, Key::Account(tx.sender())];
+    if !matches!(tx.action(), Action::Transfer { .. }) {
+        keys.push(Key::Tally);
+    }
     match tx.action() {
         Action::Transfer { to, .. } => keys.push(Key::Account(*to)),
         Action::RegisterNode(announcement) => node::needs(state, announcement, &mut keys),

@@ -302,6 +302,7 @@ fn strike(draft: &mut Draft<'_>, tally: &Tally, grace: u8) -> Vec<SlotId> {
         let Some(state) = deal.slots.get_mut(usize::from(id.slot)) else { continue };
         state.strikes = state.strikes.saturating_add(1);
         if state.strikes > grace {
+            draft.count(|tally, _| tally.rotted = tally.rotted.saturating_add(1));
             slot::lose(draft, &mut deal, &id.file, id.slot);
         } else {
             again.push(*id);
@@ -316,6 +317,7 @@ fn expel(draft: &mut Draft<'_>, node: NodeId) {
     let Some(old) = draft.node(&node).cloned() else { return };
     let new = NodeEntry { active: false, ..old.clone() };
     count_operators(draft, Some(&old), &new);
+    draft.count(|tally, _| tally.absent = tally.absent.saturating_add(1));
     draft.event(Event::NodeAbsent(node));
     let below = new.next_leaf;
     draft.put_node(node, new);

@@ -142,6 +142,7 @@ fn node_with(lens: &[u64]) -> State {
     let mut state = State::new();
     let (node, entry) = (store(0), testing::Chain::new().node(0));
     state.load(Key::Params, Some(Record::Params(params)));
+    state.load(Key::Tally, Some(Record::Tally(Box::default())));
     state.load(Key::Missed(node), None);
     state.load(Key::Node(node), Some(Record::Node(Box::new(entry))));
     for (n, len) in (0_u64..).zip(lens) {

@@ -59,8 +59,10 @@ pub(super) fn commit(state: &State, at: &BlockContext, commit: &FileCommit) -> R
         confirmed: SlotSet::default(),
         lost: SlotSet::default(),
         taken: 0,
+        repairing: false,
         price: params.storage.price,
         escrow: Amount::ZERO,
+        paid: Amount::ZERO,
         ends: payment::lasts(&params, at.height, at.height, *epochs)?,
         opened: at.height,
         status: DealStatus::Pending { until },
@@ -68,6 +70,7 @@ pub(super) fn commit(state: &State, at: &BlockContext, commit: &FileCommit) -> R
     let cost = payment::cost(deal.price, deal.slot_len, placement.len(), *epochs);
     deal.escrow = payment::charge(&mut draft, &manifest.owner, cost)?;
     payment::count_stored(&mut draft, &deal, params.storage.quota)?;
+    draft.count(|tally, _| tally.opened = tally.opened.saturating_add(1));
     draft.event(Event::FileCommitted(file));
     for receipt in receipts {
         slot::hold(&mut draft, &mut deal, &file, receipt.slot);
@@ -126,6 +129,7 @@ pub(super) fn settle(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId) {
     let enough = deal.confirmed.len() >= usize::from(deal.min_confirmations);
     if enough && matches!(deal.status, DealStatus::Pending { .. }) {
         deal.status = DealStatus::Final { since: draft.at };
+        draft.count(|tally, at| tally.reach(deal.opened, at));
         draft.event(Event::FileFinal(*file));
     }
 }
@@ -287,12 +291,14 @@ pub(super) fn time_up(draft: &mut Draft<'_>, file: &FileId) {
 /// Pays the nodes, gives them their bytes back, and the owner what is left. The deal itself stays, so that its id is never
 /// used again.
 fn close(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, status: DealStatus) {
-    let confirmed = deal.confirmed;
+    let (confirmed, before) = (deal.confirmed, deal.status);
+    draft.count(|tally, _| tally.close(before, status));
     for place in payment::slots(deal) {
         slot::leave(draft, deal, file, place);
     }
     payment::refund(draft, deal, file);
-    if draft.record(&Key::Lost(*file)).is_some() {
+    if deal.repairing {
+        deal.repairing = false;
         draft.remove(Key::Lost(*file));
     }
     draft.remove(Key::Manifest(*file));

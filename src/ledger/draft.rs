@@ -6,6 +6,7 @@ use super::effects::{Effects, Event};
 use super::key::Key;
 use super::record::{Account, Deal, Due, NodeEntry, Params, Record};
 use super::state::State;
+use super::tally::{Share, Tally};
 use crate::types::{AccountId, FileId, Height, NodeId};
 
 /// Effects over the state that they change.
@@ -77,12 +78,27 @@ impl<'a> Draft<'a> {
     pub fn put(&mut self, key: Key, record: Record) {
         self.effects.put(key, record);
     }
-    /// Changes a node's entry.
+    /// Changes the tally. Needs `Key::Tally`.
+    pub fn count(&mut self, change: impl FnOnce(&mut Tally, Height)) {
+        let Some(Record::Tally(tally)) = self.record(&Key::Tally) else { return };
+        let mut tally = tally.clone();
+        change(&mut tally, self.at);
+        self.put(Key::Tally, Record::Tally(tally));
+    }
+    /// Changes a node's entry. Needs `Key::Tally` if that begins or ends to be watched.
     pub fn put_node(&mut self, id: NodeId, entry: NodeEntry) {
+        let (before, after) = (self.node(&id).is_some_and(NodeEntry::is_watched), entry.is_watched());
+        if before != after {
+            self.count(|tally, at| tally.node(at, before, after));
+        }
         self.put(Key::Node(id), Record::Node(Box::new(entry)));
     }
-    /// Changes a deal.
+    /// Changes a deal. Needs `Key::Tally` if other slots of it are held or lost.
     pub fn put_deal(&mut self, id: FileId, deal: Deal) {
+        let (before, after) = (self.deal(&id).map(Share::of).unwrap_or_default(), Share::of(&deal));
+        if before != after {
+            self.count(|tally, at| tally.deal(at, before, after));
+        }
         self.put(Key::File(id), Record::File(Box::new(deal)));
     }
     /// Changes an account.

@@ -11,7 +11,7 @@ use crate::types::{Height, limits};
 /// The keys that working off a deadline reads and that are not loaded yet: load, ask again, until nothing is missing.
 pub(super) fn needs(state: &State, at: Height, due: &Due) -> Vec<Key> {
     let draft = &Draft::new(state, at);
-    let mut keys = Vec::new();
+    let mut keys = vec![Key::Tally];
     match due {
         Due::PendingEnds(file) => deal::end_needs(draft, file, &mut keys),
         Due::DealEnds(file) => {

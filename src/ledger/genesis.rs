@@ -277,6 +277,7 @@ impl Genesis {
             (Key::Tip, Some(Record::Tip(tip))),
             (Key::Validators, Some(Record::Validators(self.validators.clone()))),
             (Key::SkipList, Some(Record::SkipList(SkipList::default()))),
+            (Key::Tally, Some(Record::Tally(Box::default()))),
         ]);
         for GenesisAccount { account, balance } in &self.accounts {
             let record = Record::Account(Account { balance: *balance, ..Account::default() });

@@ -27,7 +27,7 @@ fn one_content_has_one_chain_id_and_one_block() {
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
     expect_test::expect!["d89aadd65736579165c4ec391ce754771f795a87e621bf3626771c2f9e9ee2e6"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["49bec81a1bffbbe826e21a6507e47925d9109e9750192095173b7fda4cdff6d0"]
+    expect_test::expect!["3297c2509e689e14d9048f7c86925a9cfc3a343206922eb4ee7d4c869a1a924c"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 

@@ -15,6 +15,7 @@ fn state(keys: impl Fn(&Draft<'_>, &mut Vec<Key>)) -> State {
     let mut state = State::new();
     let params: Params = testing::genesis().params().expect("a good genesis");
     state.load(Key::Params, Some(Record::Params(params)));
+    state.load(Key::Tally, Some(Record::Tally(Box::default())));
     let entry = NodeEntry::new(account(0), testing::genesis().nodes[0].announcement.clone(), Height::GENESIS);
     state.load(Key::Node(NODE), Some(Record::Node(Box::new(entry))));
     let mut list = Vec::new();

@@ -19,6 +19,8 @@ pub enum Key {
     SkipList,
     /// How many operators have a storage node: `Record::OperatorCount`.
     OperatorCount,
+    /// What happened to deals, slots and nodes so far: `Record::Tally`.
+    Tally,
     /// An account: `Record::Account`.
     Account(AccountId),
     /// A node: `Record::Node`.
@@ -54,6 +56,7 @@ const TIP: u8 = 0x02;
 const VALIDATORS: u8 = 0x03;
 const SKIP_LIST: u8 = 0x04;
 const OPERATOR_COUNT: u8 = 0x05;
+const TALLY: u8 = 0x06;
 const ACCOUNT: u8 = 0x10;
 const NODE: u8 = 0x20;
 const OPERATOR: u8 = 0x21;
@@ -81,6 +84,7 @@ impl Key {
             Self::Validators => (VALIDATORS, [&[], &[], &[]]),
             Self::SkipList => (SKIP_LIST, [&[], &[], &[]]),
             Self::OperatorCount => (OPERATOR_COUNT, [&[], &[], &[]]),
+            Self::Tally => (TALLY, [&[], &[], &[]]),
             Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
             Self::Node(id) => (NODE, [id.as_bytes(), &[], &[]]),
             Self::Operator(name) => (OPERATOR, [name.as_bytes(), &[], &[]]),
@@ -132,12 +136,13 @@ impl Key {
                 let index = u32::from_be_bytes(index.try_into().ok()?);
                 Self::Due(Height::new(u64::from_be_bytes(*height)), index)
             }
-            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT if !rest.is_empty() => return None,
+            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY if !rest.is_empty() => return None,
             PARAMS => Self::Params,
             TIP => Self::Tip,
             VALIDATORS => Self::Validators,
             SKIP_LIST => Self::SkipList,
             OPERATOR_COUNT => Self::OperatorCount,
+            TALLY => Self::Tally,
             _ => return None,
         };
         Some(key)
@@ -198,6 +203,7 @@ mod tests {
             Just(Key::Validators),
             Just(Key::SkipList),
             Just(Key::OperatorCount),
+            Just(Key::Tally),
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Node(NodeId::from_bytes(raw))),
             "[a-zé ]{1,20}".prop_map(Key::Operator),

@@ -40,6 +40,7 @@ pub mod reject;
 mod slot;
 mod soundness;
 pub mod state;
+pub mod tally;
 mod transfer;
 pub mod tree;
 
@@ -55,6 +56,7 @@ pub use reject::{NotNext, Reject};
 pub use slot::is_relief;
 pub use soundness::Unsound;
 pub use state::State;
+pub use tally::Tally;
 pub use tree::{StateProof, TreeUpdate};
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub(super) fn register(
         }
         Some(old) => {
             draft.event(Event::NodeUpdated(new.node));
+            if !old.active {
+                draft.count(|tally, _| tally.returned = tally.returned.saturating_add(1));
+            }
             next_entry(old, sender, new, at)?
         }
     };

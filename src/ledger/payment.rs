@@ -65,6 +65,8 @@ pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId,
     state.passed = passed;
     state.rest = (earned % GIB) as u32;
     deal.escrow = deal.escrow.checked_sub(amount).unwrap_or(Amount::ZERO);
+    // The same credits may come round again by renewals.
+    deal.paid = deal.paid.checked_add(amount).unwrap_or(Amount::new(u64::MAX));
     if amount > Amount::ZERO {
         give(draft, &account, amount);
         draft.event(Event::Paid { file: *file, node, amount });

@@ -4,6 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::key::Key;
 pub use super::promise::{Audit, Challenge, Sample, SlotId, SlotState, StorageParams};
+use super::tally::Tally;
 use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, limits};
 use crate::wire::tx::NodeAnnouncement;
 use crate::wire::{DecodeError, PublicManifest, ValidatorSet, decode, encode};
@@ -56,6 +57,8 @@ pub enum Record {
     DueCount(u32),
     /// At `Key::Due`.
     Due(Due),
+    /// At `Key::Tally`.
+    Tally(Box<Tally>),
 }
 
 impl Record {
@@ -95,6 +98,7 @@ impl Record {
             Self::Lost { .. } => matches!(key, Key::Lost(_)),
             Self::DueCount(_) => matches!(key, Key::DueCount(_)),
             Self::Due(_) => matches!(key, Key::Due(..)),
+            Self::Tally(_) => matches!(key, Key::Tally),
         }
     }
 }
@@ -256,12 +260,16 @@ pub struct Deal {
     pub confirmed: SlotSet,
     /// Slots that nobody holds, for others to take over. Those in neither set wait for their node's first receipt.
     pub lost: SlotSet,
+    /// Whether others rebuild the lost slots: from when so few are left as the repair threshold says, until none is lost.
+    pub repairing: bool,
     /// Slots taken over so far.
     pub taken: u32,
     /// Credits per GiB and epoch.
     pub price: u64,
     /// Credits that are not paid out yet.
     pub escrow: Amount,
+    /// Credits paid out to nodes so far.
+    pub paid: Amount,
     /// Height whose block ends the deal unless it is renewed.
     pub ends: Height,
     /// Height of the block that opened it.

@@ -47,10 +47,12 @@ pub(super) fn leave(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot:
 pub(super) fn lose(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) {
     leave(draft, deal, file, slot);
     deal.lost.insert(slot);
+    draft.count(|tally, _| tally.lost = tally.lost.saturating_add(1));
     if let Some(state) = deal.slots.get_mut(usize::from(slot)) {
         *state = SlotState::default();
     }
-    if deal.is_endangered() && draft.record(&Key::Lost(*file)).is_none() {
+    if deal.is_endangered() && !deal.repairing {
+        deal.repairing = true;
         let since = draft.at;
         draft.put(Key::Lost(*file), Record::Lost { since });
     }
@@ -117,6 +119,9 @@ pub(super) fn take(
     check_receipt_age(receipt, at.height)?;
     let info = manifest.slots.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
     receipt.verify(&tx.tx().body.chain, file, info).map_err(|_| Reject::Receipt(slot))?;
+    if deal.lost.has(slot) && deal.is_restorable() {
+        draft.count(|tally, _| tally.restored = tally.restored.saturating_add(1));
+    }
     leave(&mut draft, &mut deal, file, slot);
     if let Some(placed) = deal.placement.get_mut(usize::from(slot)) {
         *placed = node;
@@ -127,7 +132,8 @@ pub(super) fn take(
     }
     hold(&mut draft, &mut deal, file, slot);
     deal.taken = deal.taken.saturating_add(1);
-    if deal.lost.is_empty() && draft.record(&Key::Lost(*file)).is_some() {
+    if deal.lost.is_empty() && deal.repairing {
+        deal.repairing = false;
         draft.remove(Key::Lost(*file));
     }
     draft.event(Event::SlotTaken { file: *file, slot, from, to: node });
@@ -153,7 +159,7 @@ fn check_consent(
     let not_own = || Reject::NodeOwner { node: taker.announcement.node, have: taker.account, need: *sender };
     let placed = deal.placement.get(usize::from(slot)).copied();
     if deal.lost.has(slot) {
-        let waits = draft.record(&Key::Lost(*file)).is_none() && placed != Some(taker.announcement.node);
+        let waits = !deal.repairing && placed != Some(taker.announcement.node);
         let (held, threshold) = (deal.confirmed.len() as u64, deal.repair_threshold);
         return match own {
             true if waits => Err(Reject::NotDue { file: *file, slot, held, threshold }),

@@ -9,6 +9,7 @@ use super::memory::MemoryState;
 use super::node::counted_operator;
 use super::promise::REPUTATION_MAX;
 use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId};
+use super::tally::Share;
 use crate::types::limits::SUMS_FANOUT;
 use crate::types::{AccountId, Amount, FileId, NodeId, StateRoot};
 
@@ -50,6 +51,16 @@ pub enum Unsound {
     /// The count of operators, or of an operator's nodes, is not that of the nodes.
     #[error("the counts of operators are not those of the nodes")]
     Operators,
+    /// The tally does not say what a count of deals and nodes gives.
+    #[error("the tally's count of {what} is {have}, by the records it is {need}")]
+    Tally {
+        /// Which count.
+        what: &'static str,
+        /// The tally's.
+        have: u64,
+        /// That of the records.
+        need: u64,
+    },
     /// A deal's status, its receipts, its manifest and its owner's list contradict each other.
     #[error("the deal of file {0} contradicts itself")]
     Deal(FileId),
@@ -92,6 +103,7 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
     }
     check_operators(state)?;
     check_deals(state)?;
+    check_tally(state)?;
     let (duties, kept) = (duties(state), kept(state));
     for record in state.records().map(|(_, record)| record) {
         let Record::Node(entry) = record else { continue };
@@ -173,9 +185,40 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
         && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))
         && (open || deal.escrow == Amount::ZERO)
         && (lost || !repaired)
+        && repaired == deal.repairing
         && (repaired || !(open && deal.is_endangered()))
         && state.get(&Key::Manifest(*file)).is_some() == open
         && state.get(&Key::OwnerFile(deal.owner, *file)).is_some() == listed
+}
+
+/// What the tally says of the present, and what it must add up to.
+fn check_tally(state: &MemoryState) -> Result<(), Unsound> {
+    let Some(Record::Tally(tally)) = state.get(&Key::Tally) else { return Err(Unsound::Missing(Key::Tally)) };
+    let (mut opened, mut pending, mut now) = (0_u64, 0_u64, Share::default());
+    for (_, deal) in deals(state) {
+        let share = Share::of(deal);
+        opened = opened.saturating_add(1);
+        pending = pending.saturating_add(matches!(deal.status, DealStatus::Pending { .. }).into());
+        now.held = now.held.saturating_add(share.held);
+        now.waiting = now.waiting.saturating_add(share.waiting);
+        now.waiting_bytes = now.waiting_bytes.saturating_add(share.waiting_bytes);
+    }
+    let watched = state.records().filter(|(_, record)| matches!(record, Record::Node(entry) if entry.is_watched()));
+    let settled = tally.reached.saturating_add(tally.expired).saturating_add(tally.withdrawn);
+    let buckets = tally.quorum_buckets.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let counts = [
+        ("deals opened", tally.opened, opened),
+        ("deals that are pending", tally.opened.saturating_sub(settled), pending),
+        ("times to quorum", buckets, tally.reached),
+        ("slots held", tally.held.now, now.held),
+        ("lost slots that wait", tally.waiting.now, now.waiting),
+        ("bytes of those", tally.waiting_bytes, now.waiting_bytes),
+        ("nodes that are watched", tally.watched.now, watched.count() as u64),
+    ];
+    match counts.into_iter().find(|(_, have, need)| have != need) {
+        Some((what, have, need)) => Err(Unsound::Tally { what, have, need }),
+        None => Ok(()),
+    }
 }
 
 fn duties(state: &MemoryState) -> BTreeMap<NodeId, Duty> {

@@ -9,7 +9,7 @@ use super::handle::{Handle, NodeError};
 use crate::consensus::evidence::Evidence;
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
 use crate::types::{Height, NodeId, Role, TxId, limits};
-use crate::wire::{self, Envelope, Presence, Topic, Tx, VerifiedTx};
+use crate::wire::{self, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -182,6 +182,38 @@ fn heights_of_validators(handle: &Handle) {
     }
 }
 
+impl Handle {
+    /// Blocks that are final elsewhere and not here, by what validators say of themselves. Enough of them say so that one of
+    /// them at least is honest: a third of the weight may claim any height.
+    pub fn behind(&self) -> u64 {
+        let Some(status) = self.status() else { return 0 };
+        let own = self.reader().tip().map_or(0, |tip| tip.height.get());
+        let me = self.identity().node;
+        let peers = self.net().peers();
+        let said = |node: &NodeId| {
+            let peer = peers.iter().find(|peer| peer.node == *node)?;
+            peer.presence.as_ref().map(|presence| presence.height.get())
+        };
+        let members = status.set.members().iter();
+        let heights = members.map(|member| {
+            let height = if member.node == me { Some(own) } else { said(&member.node) };
+            (height.unwrap_or(0), member.power)
+        });
+        vouched(&status.set, heights.collect()).saturating_sub(own)
+    }
+}
+
+/// The highest height that more than a third of the weight has reached by its own word: an honest one is among them.
+fn vouched(set: &ValidatorSet, mut heights: Vec<(u64, u64)>) -> u64 {
+    heights.sort_unstable_by(|a, b| b.cmp(a));
+    let mut sum = 0_u64;
+    let reached = heights.into_iter().find(|(_, power)| {
+        sum = sum.saturating_add(*power);
+        set.is_join(sum)
+    });
+    reached.map_or(0, |(height, _)| height)
+}
+
 /// Tells the network where the ledger says that nodes are: after a restart none of them has spoken yet, and those that
 /// nobody is connected to could not be asked for their slots.
 pub fn recall(handle: &Handle) {
@@ -269,6 +301,22 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Validator;
+
+    #[test]
+    fn a_height_counts_when_more_than_a_third_of_the_weight_vouches_for_it() {
+        let of = |heights: &[(u64, u64)]| {
+            let member =
+                |(n, (_, power)): (u8, &(u64, u64))| Validator { node: NodeId::from_bytes([n; 32]), power: *power };
+            let set = ValidatorSet::new((0..).zip(heights).map(member).collect()).expect("a set");
+            vouched(&set, heights.to_vec())
+        };
+        assert_eq!(of(&[(u64::MAX, 1), (50, 1), (40, 1), (30, 1)]), 50, "one of four may lie");
+        assert_eq!(of(&[(7, 1)]), 7);
+        assert_eq!(of(&[(u64::MAX, 33), (60, 33), (60, 34)]), 60);
+        assert_eq!(of(&[(60, 33), (u64::MAX, 34), (60, 33)]), u64::MAX, "more than a third cannot all lie");
+        assert_eq!(of(&[(0, 1), (0, 1), (90, 1), (0, 1)]), 0, "who was not heard of says nothing");
+    }
 
     #[test]
     fn a_list_is_forwarded_for_what_is_admitted_of_it() {

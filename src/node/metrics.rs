@@ -1,12 +1,13 @@
 //! What a node counts, in the OpenMetrics text format. Names follow the Prometheus conventions; ids are never labels.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::chain_levels::ChainLevels;
 use super::handle::Handle;
 use super::keeper::counts::Counts;
 use crate::net;
@@ -22,10 +23,10 @@ pub struct Metrics {
     pub evidence: Count,
     /// What a storage node counts.
     pub keeper: Counts,
-    puts_final: Count,
-    puts_pending: Count,
-    put_bytes: Count,
+    /// What it counts of files put here.
+    pub puts: super::files::counts::Counts,
     levels: Arc<Levels>,
+    chain: ChainLevels,
 }
 
 /// What is read anew for each page.
@@ -44,6 +45,8 @@ struct Levels {
     slots: Level,
     slot_bytes: Level,
     slot_free_bytes: Level,
+    slot_freed_bytes: Count,
+    behind_blocks: Level,
     database_bytes: Level,
     resident_bytes: Level,
 }
@@ -58,6 +61,8 @@ impl Metrics {
         registry.register("finalized_height", "Height of the last final block", l.height.clone());
         let age = "Time since a block became final here";
         registry.register_with_unit("finalized_age", age, Unit::Seconds, l.finalized_age.clone());
+        let behind = "Blocks that validators have as final and this node does not";
+        registry.register("behind_blocks", behind, l.behind_blocks.clone());
         registry.register("epoch", "Current epoch", l.epoch.clone());
         registry.register("view", "Current view of the epoch", l.view.clone());
         registry.register("validators", "Validators of the epoch", l.validators.clone());
@@ -73,32 +78,27 @@ impl Metrics {
         registry.register("slots", "Slots held for others", l.slots.clone());
         registry.register_with_unit("slots_stored", "Their bytes", Unit::Bytes, l.slot_bytes.clone());
         registry.register_with_unit("slots_free", "Bytes that may still come", Unit::Bytes, l.slot_free_bytes.clone());
+        let freed = "Bytes of slots removed since the start";
+        registry.register_with_unit("slots_freed", freed, Unit::Bytes, l.slot_freed_bytes.clone());
         registry.register_with_unit("database", "Size of the chain's database", Unit::Bytes, l.database_bytes.clone());
         let resident = "Resident memory of the process";
         registry.register_with_unit("process_resident_memory", resident, Unit::Bytes, l.resident_bytes.clone());
-        let (evidence, puts_final, puts_pending, put_bytes) =
-            (Count::default(), Count::default(), Count::default(), Count::default());
+        let evidence = Count::default();
         registry.register("evidence", "Validators seen contradicting themselves", evidence.clone());
-        registry.register("puts_final", "Files put whose deal became final at once", puts_final.clone());
-        registry.register("puts_pending", "Files put whose deal stayed pending", puts_pending.clone());
-        registry.register_with_unit("put", "Plaintext put", Unit::Bytes, put_bytes.clone());
+        let puts = super::files::counts::Counts::register(&mut registry);
+        let chain = ChainLevels::register(&mut registry);
         let keeper = Counts::register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        (Self { registry, evidence, keeper, puts_final, puts_pending, put_bytes, levels }, net)
-    }
-
-    pub(super) fn put(&self, bytes: u64, is_final: bool) {
-        self.put_bytes.inc_by(bytes);
-        if is_final {
-            self.puts_final.inc()
-        } else {
-            self.puts_pending.inc()
-        };
+        (Self { registry, evidence, keeper, puts, levels, chain }, net)
     }
 
     /// The page.
     pub fn page(&self, handle: &Handle) -> String {
         self.levels.read(handle);
+        match super::measured::Measured::read(handle) {
+            Ok(measured) => self.chain.set(&measured),
+            Err(error) => tracing::warn!(%error, "the ledger's counts could not be read for the metrics"),
+        }
         let mut page = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         match prometheus_client::encoding::text::encode(&mut page, &registry) {
@@ -129,11 +129,13 @@ impl Levels {
             self.mempool_transactions.set(count(mempool.len()));
             self.mempool_bytes.set(count(mempool.bytes()));
         }
+        self.behind_blocks.set(signed(handle.behind()));
         self.peers_connected.set(count(handle.net().connected().borrow().len()));
         if let Some(Ok(usage)) = handle.slots().map(crate::store::Slots::usage) {
             self.slots.set(signed(usage.slots));
             self.slot_bytes.set(signed(usage.stored.get()));
             self.slot_free_bytes.set(signed(usage.free.get()));
+            self.slot_freed_bytes.inner().store(usage.freed.get(), Ordering::Relaxed);
         }
         self.database_bytes.set(signed(handle.database_bytes()));
         self.resident_bytes.set(signed(resident_bytes()));

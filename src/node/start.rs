@@ -216,6 +216,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     handle.spawn(gossip::announce(handle.clone()));
     if handle.identity().account.is_some() {
         handle.spawn(files::late::run(handle.clone()));
+        handle.spawn(files::watch::run(handle.clone()));
     }
     if let Some(slots) = handle.slots() {
         keeper::start(&handle, slots);

@@ -91,6 +91,8 @@ impl Slots {
                 state.stored = state.stored.saturating_sub(entry.len);
             }
             remove_file(&self.inner.path(root))?;
+            let mut state = self.inner.state();
+            state.freed = state.freed.saturating_add(entry.len);
         }
         drop(held);
         Ok(removed.into_iter().map(|(root, entry)| (root, entry.len)).collect())

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) settings: SlotSettings,
     pub(super) slots: u64,
     pub(super) stored: u64,
+    /// Bytes of slots removed since the start.
+    pub(super) freed: u64,
     /// What tasks hold, with the bytes set aside for it.
     pub(super) busy: BTreeMap<Key, u64>,
     /// Uploads that nobody carries on, the oldest first.

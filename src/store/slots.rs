@@ -49,6 +49,8 @@ pub struct SlotUse {
     pub pending: ByteCount,
     /// Bytes that new slots may still have.
     pub free: ByteCount,
+    /// Bytes of slots that were removed since the start.
+    pub freed: ByteCount,
 }
 
 /// All slots of a node; cheap to clone, for any thread. Its calls block on the disk.
@@ -184,7 +186,7 @@ impl Slots {
         let tmp = dir.join("tmp");
         std::fs::create_dir_all(&tmp).map_err(|error| StoreError::at("making", &tmp, error))?;
         let (busy, idle, uncommitted) = (BTreeMap::new(), VecDeque::new(), Uncommitted::default());
-        let state = State { settings, slots: 0, stored: 0, busy, idle, uncommitted };
+        let state = State { settings, slots: 0, stored: 0, freed: 0, busy, idle, uncommitted };
         let slots = Self { inner: Arc::new(Inner { dir: dir.to_owned(), local, state: Mutex::new(state) }) };
         slots.sweep()?;
         Ok(slots)
@@ -288,7 +290,8 @@ impl Slots {
         let disk = self.inner.disk_free()?;
         let state = self.inner.state();
         let (stored, pending) = (ByteCount::new(state.stored), ByteCount::new(state.pending()));
-        Ok(SlotUse { slots: state.slots, stored, pending, free: ByteCount::new(state.free(disk)) })
+        let (free, freed) = (ByteCount::new(state.free(disk)), ByteCount::new(state.freed));
+        Ok(SlotUse { slots: state.slots, stored, pending, free, freed })
     }
 
     /// Changes the offered capacity and the disk's reserve. What is stored stays.

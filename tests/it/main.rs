@@ -4,6 +4,7 @@ mod accounts;
 mod bad_input;
 mod cluster;
 mod command_line;
+mod deals;
 mod full_disk;
 mod keepers;
 mod nodes;

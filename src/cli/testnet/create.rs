@@ -27,7 +27,7 @@ const BALANCE: u64 = 1_000_000_000;
 /// Bytes that each storage node offers.
 const CAPACITY: u64 = 64 << 30;
 /// Blocks of an epoch: short, so that validators that are gone are soon skipped as leaders.
-const EPOCH_BLOCKS: u64 = 64;
+pub const EPOCH_BLOCKS: u64 = 64;
 /// Blocks that a file may stay pending.
 const PENDING_BLOCKS: u64 = 10_000;
 /// Ports are taken from here: below the range from which the kernel gives out ports of outgoing connections, so that
@@ -40,20 +40,30 @@ pub struct Plan {
     counts: [(Role, Option<u16>, u16); 3],
     operators: Option<u16>,
     idle_interval: Millis,
+    epoch_blocks: u64,
+    /// 0 for none.
+    quota: ByteCount,
 }
 
 impl Plan {
     /// 4 validators, 6 storage nodes and 1 user.
     pub fn standard() -> Self {
         let counts = [(Role::Validator, None, 4), (Role::Storage, None, 6), (Role::User, None, 1)];
-        Self { counts, operators: None, idle_interval: Millis::new(IDLE_INTERVAL_MS) }
+        let idle_interval = Millis::new(IDLE_INTERVAL_MS);
+        Self { counts, operators: None, idle_interval, epoch_blocks: EPOCH_BLOCKS, quota: ByteCount::ZERO }
     }
 
     /// As the command line says.
     pub fn new(args: &UpArgs) -> Self {
         let counts =
             [(Role::Validator, args.validators, 4), (Role::Storage, args.storage, 6), (Role::User, args.users, 1)];
-        Self { counts, operators: args.operators, idle_interval: Millis::new(args.idle_interval_ms) }
+        Self {
+            counts,
+            operators: args.operators,
+            idle_interval: Millis::new(args.idle_interval_ms),
+            epoch_blocks: args.epoch_blocks,
+            quota: ByteCount::new(args.quota.map_or(0, |quota| quota.as_u64())),
+        }
     }
 
     fn numbers(&self) -> impl Iterator<Item = (Role, u16)> {
@@ -156,14 +166,14 @@ fn describe(plan: &Plan, members: &[Member]) -> Genesis {
         version: GENESIS_VERSION,
         name: "testnet".to_owned(),
         time: Millis::new(u64::try_from(now).unwrap_or(u64::MAX)),
-        epoch_blocks: EPOCH_BLOCKS,
+        epoch_blocks: plan.epoch_blocks,
         pending_blocks: PENDING_BLOCKS,
         timing: Timing {
             idle_interval: plan.idle_interval,
             view_floor: Millis::new(200),
             view_cap: Millis::new(8_000),
         },
-        storage: StorageParams::usual(EPOCH_BLOCKS),
+        storage: StorageParams { quota: plan.quota, ..StorageParams::usual(plan.epoch_blocks) },
         accounts: identities().map(|identity| identity.genesis_account(Amount::new(BALANCE))).collect(),
         nodes: identities().map(Identity::genesis_node).collect(),
         validators: identities().filter_map(Identity::genesis_validator).collect(),
@@ -221,6 +231,8 @@ mod tests {
             users: Some(1),
             operators: Some(2),
             idle_interval_ms: 100,
+            epoch_blocks: EPOCH_BLOCKS,
+            quota: None,
             reset: false,
         })
     }

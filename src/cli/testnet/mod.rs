@@ -174,6 +174,12 @@ pub struct UpArgs {
     /// Pause before an empty block, milliseconds
     #[arg(long, value_name = "MS", default_value_t = create::IDLE_INTERVAL_MS)]
     idle_interval_ms: u64,
+    /// Blocks in an epoch
+    #[arg(long, value_name = "N", default_value_t = create::EPOCH_BLOCKS, value_parser = clap::value_parser!(u64).range(4..))]
+    epoch_blocks: u64,
+    /// Bytes of slots that each account may have in open deals, e.g. 10MiB; by default as many as it pays for
+    #[arg(long, value_name = "SIZE")]
+    quota: Option<bytesize::ByteSize>,
     /// Stop what runs there and begin anew
     #[arg(long)]
     reset: bool,

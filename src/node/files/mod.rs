@@ -1,5 +1,6 @@
 //! Files from the owner's side: put, get, remove.
 
+pub mod counts;
 pub(super) mod fetch;
 mod gather;
 pub mod get;
@@ -8,6 +9,7 @@ pub mod put;
 mod session;
 pub(super) mod spool;
 pub(super) mod upload;
+pub mod watch;
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use crate::files::pipeline::{Compress, Encoded, Encoder};
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{FinalTx, Handle, NodeError};
-use crate::types::{FileId, Height, NodeId, SlotRoot, TxId, limits};
+use crate::types::{FileId, Height, Millis, NodeId, SlotRoot, TxId, limits};
 use crate::wire::tx::FileCommit;
 use crate::wire::{self, Action, StorageReceipt};
 
@@ -82,6 +82,29 @@ pub async fn put<E: std::fmt::Display>(
     request: PutRequest,
     input: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<PutResult, NodeError> {
+    let (attempt, mut asked) = (handle.metrics().puts.begin(), handle.clock().now());
+    let done = store(handle, request, input, &mut asked).await;
+    match &done {
+        Ok(done) => {
+            let is_final = matches!(done.status, DealStatus::Final { .. });
+            let after = handle.clock().now().saturating_sub(asked).get();
+            attempt.stored(done.bytes, is_final, Duration::from_millis(after));
+            if matches!(done.status, DealStatus::Pending { .. }) {
+                handle.metrics().puts.pends(done.file, asked);
+            }
+        }
+        Err(error) => attempt.failed(error),
+    }
+    done
+}
+
+/// See `put`; `asked` is when the receipts were asked for, from which the time to quorum counts.
+async fn store<E: std::fmt::Display>(
+    handle: &Handle,
+    request: PutRequest,
+    input: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    asked: &mut Millis,
+) -> Result<PutResult, NodeError> {
     check(handle, &request)?;
     handle.takes_in()?;
     let keys = handle.keys()?.clone();
@@ -115,6 +138,7 @@ pub async fn put<E: std::fmt::Display>(
     let manifest =
         manifest::seal(&secrets, &encoded, &roots, &facts).map_err(|error| NodeError::Bad(error.to_string()))?;
     let file = manifest.id();
+    *asked = handle.clock().now();
     let Gathered { receipts, missing, waiting } = gather(uploads, &manifest, thresholds, request.timeout).await;
     let done = match handle.record(&Key::File(file))? {
         Some(Record::File(deal)) => confirm_more(handle, &request, file, &deal, receipts).await?,
@@ -139,7 +163,6 @@ pub async fn put<E: std::fmt::Display>(
     if matches!(deal.status, DealStatus::Final { .. }) {
         forget(handle, request.session).await?;
     }
-    handle.metrics().put(encoded.plain_len, matches!(deal.status, DealStatus::Final { .. }));
     let (tx, height) = (done.as_ref().map(|done| done.id), done.map_or(deal.opened, |done| done.place.height));
     let confirmed = (u8::try_from(deal.confirmed.len()).unwrap_or(u8::MAX), parameters.slots());
     let (status, bytes, resumed_bytes) = (deal.status, encoded.plain_len, watch.resumed.load(Ordering::Relaxed));

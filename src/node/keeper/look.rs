@@ -163,8 +163,7 @@ impl View<'_> {
         for (file, slot, root) in &claims {
             let Some(deal) = self.deal(file)? else { continue };
             let mine = deal.placement.get(usize::from(*slot)) == Some(&self.keeper.me()) && deal.lost.has(*slot);
-            let listed = || read_record(&self.snapshot, &Key::Lost(*file)).map(|record| record.is_some());
-            if mine && !listed()? && self.keeper.slots.has(root)? {
+            if mine && !deal.repairing && self.keeper.slots.has(root)? {
                 self.want(&deal, SlotId { file: *file, slot: *slot }, Kind::Back);
             }
         }

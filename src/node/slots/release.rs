@@ -3,7 +3,7 @@
 //! A slot that is merely lost stays: its node may come back with it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::serve::UNCOMMITTED_BLOCKS;
 use crate::ledger::effects::Event;
@@ -17,6 +17,9 @@ use crate::types::{FileId, Height, NodeId, SlotRoot};
 const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
 /// How often all slots are looked through.
 const SWEEP: Duration = Duration::from_secs(300);
+/// After deals have ended, they are looked through again after this, and in at most one part in so many of the time.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_SHARE: u32 = 20;
 /// Claims read at once.
 const PAGE: usize = 1_024;
 
@@ -27,7 +30,9 @@ pub async fn run(handle: Handle, slots: Slots) {
     let mut seen = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
     let mut orphans = Orphans::default();
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut deadlines = Deadlines::default();
     loop {
+        let mut look = false;
         tokio::select! {
             changed = tips.changed() => if changed.is_err() { return },
             _ = sweep.tick() => {
@@ -35,11 +40,16 @@ pub async fn run(handle: Handle, slots: Slots) {
                 if let Err(error) = blocking(move || Ok(idle.drop_idle(UPLOAD_IDLE)?)).await {
                     tracing::warn!(%error, "idle uploads could not be dropped");
                 }
-                if let Err(error) = orphans.look_through(&handle, &slots, seen).await {
-                    tracing::warn!(%error, "held slots could not be looked through");
-                }
+                look = true;
             }
             () = handle.stop_token().cancelled() => return,
+        }
+        let begun = Instant::now();
+        if look || deadlines.some_passed(&handle, begun) {
+            if let Err(error) = orphans.look_through(&handle, &slots, seen).await {
+                tracing::warn!(%error, "held slots could not be looked through");
+            }
+            deadlines.looked(begun, begun.elapsed());
         }
         let tip = handle.reader().tip().map_or(seen, |tip| tip.height);
         while let Some(height) = seen.next().filter(|next| *next <= tip) {
@@ -49,6 +59,29 @@ pub async fn run(handle: Handle, slots: Slots) {
             }
             seen = height;
         }
+    }
+}
+
+/// Deals that end by a deadline are in no receipt. The ledger counts them, and all slots are looked through when there are more.
+#[derive(Default)]
+struct Deadlines {
+    ended: u64,
+    next: Option<Instant>,
+}
+
+impl Deadlines {
+    /// Whether deals have ended since the last look, and another look is not too early.
+    fn some_passed(&mut self, handle: &Handle, now: Instant) -> bool {
+        if self.next.is_some_and(|next| now < next) {
+            return false;
+        }
+        let Ok(Some(Record::Tally(tally))) = handle.record(&Key::Tally) else { return false };
+        let ended = tally.expired.saturating_add(tally.ended);
+        std::mem::replace(&mut self.ended, ended) != ended
+    }
+    /// The next look comes after some seconds, and later if looking takes long.
+    fn looked(&mut self, begun: Instant, took: Duration) {
+        self.next = Some(begun + LOOK_AGAIN.max(took.saturating_mul(LOOK_SHARE)));
     }
 }
 
