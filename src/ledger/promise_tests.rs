@@ -231,6 +231,70 @@ fn a_node_that_does_not_answer_is_out_after_its_grace_and_comes_back_empty() {
     assert_eq!(supply(&chain), 4 * RICH);
 }
 
+/// Whether store 0 is asked for a slot of this file.
+fn asks(chain: &Chain, file: FileId) -> bool {
+    chain.challenge(0).expect("it is asked").samples.iter().any(|sample| sample.slot.file == file)
+}
+
+/// The others answer, and the next epoch asks.
+fn next_audit(chain: &mut Chain) {
+    answer(chain, &[1, 2]);
+    let next = chain.height.div_ceil(EPOCH) * EPOCH + 2;
+    chain.run_to(next);
+}
+
+/// A chain on which store 0 is asked for one of its 20 slots, which are more than one audit asks for.
+fn asked_for_one() -> (Chain, FileId) {
+    let mut chain = dear(|_| {});
+    put_many(&mut chain, 20);
+    let next = chain.height.div_ceil(EPOCH) * EPOCH + 2;
+    chain.run_to(next);
+    let file = chain.challenge(0).expect("it is asked").samples[3].slot.file;
+    (chain, file)
+}
+
+#[test]
+fn silence_is_no_way_out_for_who_is_asked_for_what_it_has_not_got() {
+    let (mut chain, gone) = asked_for_one();
+    // It says nothing whenever it is asked for the slot, and answers in full when it is not.
+    for _ in 0..3 {
+        if !asks(&chain, gone) {
+            answer(&mut chain, &[0]);
+        }
+        next_audit(&mut chain);
+        if !chain.node(0).active {
+            return;
+        }
+    }
+    panic!("it goes on as if it had all: {:?}", chain.node(0).audit);
+}
+
+#[test]
+fn a_silence_does_not_forgive_what_was_missed_before_it() {
+    let (mut chain, gone) = asked_for_one();
+    let partly = chain.answer(0, |slot| slot.file != gone).expect("it is asked");
+    assert_eq!(chain.act(0, partly), Outcome::Applied);
+    next_audit(&mut chain);
+    assert!(asks(&chain, gone));
+    next_audit(&mut chain);
+    assert!(asks(&chain, gone), "it is asked for it still");
+    let partly = chain.answer(0, |slot| slot.file != gone).expect("it is asked");
+    assert_eq!(chain.act(0, partly), Outcome::Applied);
+    assert!(chain.deal(&gone).lost.has(0));
+}
+
+#[test]
+fn an_honest_node_that_was_away_once_has_all_its_grace_again_after_two_audits() {
+    let (mut chain, _) = asked_for_one();
+    next_audit(&mut chain);
+    assert_eq!(chain.node(0).audit.strikes, 1);
+    for strikes in [1, 0] {
+        answer(&mut chain, &[0]);
+        assert_eq!(chain.node(0).audit.strikes, strikes);
+        next_audit(&mut chain);
+    }
+}
+
 #[test]
 fn a_node_that_has_most_of_nothing_is_out_as_if_it_were_silent() {
     let mut chain = dear(|_| {});
