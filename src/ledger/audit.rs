@@ -307,6 +307,13 @@ fn put_again(draft: &mut Draft<'_>, node: NodeId, mut again: Vec<SlotId>) {
     }
 }
 
+/// Has the node's next audit ask for a slot, before others. Needs `Key::Missed`.
+pub(super) fn ask_first(draft: &mut Draft<'_>, node: NodeId, id: SlotId) {
+    let mut first = vec![id];
+    first.extend(again(draft, &node).into_iter().filter(|other| *other != id));
+    put_again(draft, node, first);
+}
+
 /// The slots for which the audit that ends had no room, and which no sample met by chance.
 fn left_over(draft: &Draft<'_>, node: NodeId, asked: usize, tally: &Tally) -> Vec<SlotId> {
     let mut left: Vec<_> = again(draft, &node).into_iter().skip(asked).collect();

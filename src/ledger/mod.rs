@@ -58,6 +58,8 @@ pub use state::State;
 pub use tree::{StateProof, TreeUpdate};
 
 #[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
 mod promise_tests;
 #[cfg(test)]
 mod property_tests;

@@ -145,3 +145,10 @@ pub struct Challenge {
     /// The questions.
     pub samples: Vec<Sample>,
 }
+
+impl Challenge {
+    /// Whether a sample lies in the slot.
+    pub fn asks(&self, id: &SlotId) -> bool {
+        self.samples.iter().any(|sample| sample.slot == *id)
+    }
+}
