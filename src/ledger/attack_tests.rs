@@ -6,6 +6,7 @@ use super::testing::*;
 use super::*;
 use crate::types::{FileId, Height};
 use crate::wire::Action;
+use crate::wire::tx::FileCommit;
 
 fn drain(n: u8, drain: bool) -> Action {
     Action::DrainNode { node: store(n), drain }
@@ -146,4 +147,70 @@ fn who_is_not_trusted_takes_over_nothing_until_the_others_had_an_epoch_for_it() 
     assert_eq!(trusted.act(0, take(&trusted, &manifest, 0, 4)), Outcome::Applied, "another may");
     chain.run_to(from.get() - 1);
     assert_eq!(chain.act(0, take(&chain, &manifest, 0, 3)), Outcome::Applied, "better than nobody");
+}
+
+#[test]
+fn who_deletes_a_file_pays_for_the_epoch_that_has_begun() {
+    let mut chain = dear(|_| {});
+    let file = put(&mut chain, 1, 10).id();
+    assert_eq!(chain.act(1, Action::DeleteFile { file }), Outcome::Applied);
+    assert_eq!((chain.balance(0), chain.balance(1)), (RICH + 15_000, RICH - 15_000));
+    // A slot of which a proof was missed earns nothing more.
+    let mut chain = dear(|_| {});
+    let file = put(&mut chain, 1, 10).id();
+    chain.run_to(ASKED);
+    let nothing = chain.answer(0, |_| false).expect("it is asked");
+    assert_eq!(chain.act(0, nothing), Outcome::Applied);
+    assert_eq!(chain.act(1, Action::DeleteFile { file }), Outcome::Applied);
+    assert_eq!(chain.balance(0), RICH + 10_000);
+    assert_eq!(supply(&chain), 4 * RICH);
+}
+
+#[test]
+fn no_deal_ends_between_an_audit_and_its_answer() {
+    for opened in 1..=2 * EPOCH {
+        let mut chain = dear(|storage| storage.answer_blocks = 2);
+        chain.run_to(opened - 1);
+        let file = put(&mut chain, 1, 1).id();
+        let ends = chain.deal(&file).ends.get();
+        assert!((opened + EPOCH..=opened + 2 * EPOCH).contains(&ends), "opened at {opened}, ends at {ends}");
+        while chain.height < ends {
+            match (0..3).find(|n| chain.challenge(*n).is_some_and(|asked| chain.height + 1 == asked.until.get())) {
+                // All three at the last moment.
+                Some(_) => {
+                    let answers: Vec<_> = (0..3).map(|n| chain.answer(n, all).expect("it is asked")).collect();
+                    let first = chain.nonce(0);
+                    let txs: Vec<_> = (first..).zip(answers).map(|(nonce, action)| chain.tx(0, nonce, action)).collect();
+                    chain.block(&txs);
+                }
+                None => _ = chain.block(&[]),
+            }
+        }
+        assert!(!chain.deal(&file).status.is_open());
+        assert_eq!(chain.balance(0), RICH + 15_000, "opened at {opened}: each slot is paid for its epoch");
+    }
+}
+
+#[test]
+fn a_flood_of_deals_that_end_at_once_does_not_hold_up_audits_for_long() {
+    let mut chain = dear(|storage| storage.grace = u8::MAX);
+    put(&mut chain, 1, 100);
+    let open = |n: u64| {
+        let mut manifest = manifest(2, 0, 1, 0, 1);
+        manifest.nonce[..8].copy_from_slice(&n.to_be_bytes());
+        let deal = FileCommit { epochs: 1, ..commit(&chain.id, manifest, 0, 1) };
+        chain.tx(2, n, Action::CommitFile(Box::new(deal)))
+    };
+    let flood: Vec<_> = (0..1_500).map(open).collect();
+    let done = chain.block(&flood);
+    assert!(done.effects.receipts.iter().all(|receipt| receipt.outcome == Outcome::Applied));
+    let mut audited = Vec::new();
+    while chain.height < 4 * EPOCH {
+        let asked = |event: &Event| matches!(event, Event::Audited { node, .. } if *node == store(0));
+        if chain.block(&[]).effects.events.iter().any(asked) {
+            audited.push(chain.height);
+        }
+    }
+    assert_eq!(audited.len(), 3, "{audited:?}");
+    assert!(audited.iter().all(|height| (height - 1) % EPOCH <= 2), "at most a block late: {audited:?}");
 }
