@@ -105,7 +105,9 @@ fn who_lost_a_slot_and_takes_it_back_is_asked_for_it_next_and_has_no_grace() {
         answer_at_once(&mut chain, gone);
         if chain.deal(&gone).lost.has(0) {
             lost += 1;
-            let Some(Record::Manifest(manifest)) = chain.state.get(&Key::Manifest(gone)) else { panic!("an open deal") };
+            let Some(Record::Manifest(manifest)) = chain.state.get(&Key::Manifest(gone)) else {
+                panic!("an open deal")
+            };
             let back = take(&chain, manifest, 0, 0);
             if rejects(chain.act(0, back)) {
                 break;
@@ -180,7 +182,8 @@ fn no_deal_ends_between_an_audit_and_its_answer() {
                 Some(_) => {
                     let answers: Vec<_> = (0..3).map(|n| chain.answer(n, all).expect("it is asked")).collect();
                     let first = chain.nonce(0);
-                    let txs: Vec<_> = (first..).zip(answers).map(|(nonce, action)| chain.tx(0, nonce, action)).collect();
+                    let txs: Vec<_> =
+                        (first..).zip(answers).map(|(nonce, action)| chain.tx(0, nonce, action)).collect();
                     chain.block(&txs);
                 }
                 None => _ = chain.block(&[]),

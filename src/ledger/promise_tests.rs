@@ -298,7 +298,11 @@ fn a_lost_slot_goes_to_whoever_has_room_and_holds_no_other() {
     chain.act(3, Action::DeleteFile { file });
     chain.act(1, Action::DeleteFile { file });
     let earned = 5_000 * (2 + 2 * 2);
-    assert_eq!(chain.balance(0) - paid, earned, "two audits of each other, which are out by now, one of the new holder, and its begun epoch");
+    assert_eq!(
+        chain.balance(0) - paid,
+        earned,
+        "two audits of each other, which are out by now, one of the new holder, and its begun epoch"
+    );
     assert_eq!(supply(&chain), 4 * RICH);
 }
 

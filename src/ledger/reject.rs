@@ -256,7 +256,9 @@ pub enum Reject {
         until: Height,
     },
     /// A node with a low reputation leaves lost slots to others for an epoch.
-    #[error("node {node} has a reputation of {have}, below {need}; until height {from} lost slots of the file are for others")]
+    #[error(
+        "node {node} has a reputation of {have}, below {need}; until height {from} lost slots of the file are for others"
+    )]
     Distrusted {
         /// The node.
         node: NodeId,

@@ -108,7 +108,11 @@ pub(super) fn take(
     let taker = draft.node(&node).ok_or(Reject::NoNode(node))?;
     check_consent(&draft, &deal, file, slot, taker, &tx.sender())?;
     let was_lost = deal.lost.has(slot);
-    if was_lost { check_trust(&draft, file, taker)? } else { check_unasked(&draft, file, slot, from)? }
+    if was_lost {
+        check_trust(&draft, file, taker)?
+    } else {
+        check_unasked(&draft, file, slot, from)?
+    }
     let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
     if let Some(slot) = payment::slots(&deal).find(|other| *other != slot && holds(&deal, *other, &node)) {
         return Err(Reject::HoldsAnother { node, slot });

@@ -15,7 +15,7 @@ use crate::cluster::{BALANCE, Cluster, PATIENCE};
 use crate::nodes::{get_bytes, sample};
 
 /// Puts a file of so many slots.
-async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult {
+pub async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult {
     let request = PutRequest {
         name: "a file".to_owned(),
         len: Some(bytes.len() as u64),
@@ -31,12 +31,12 @@ async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult
     put(handle, request, futures::stream::iter(pieces)).await.expect("a put")
 }
 
-fn deal(handle: &Handle, file: FileId) -> (Deal, PublicManifest) {
+pub fn deal(handle: &Handle, file: FileId) -> (Deal, PublicManifest) {
     let (deal, manifest) = handle.file(&file).expect("a known file");
     (deal, *manifest.expect("an open deal"))
 }
 
-fn entry(handle: &Handle, node: NodeId) -> NodeEntry {
+pub fn entry(handle: &Handle, node: NodeId) -> NodeEntry {
     match handle.record(&Key::Node(node)).expect("a readable state") {
         Some(Record::Node(entry)) => *entry,
         other => panic!("no node: {other:?}"),
@@ -44,7 +44,7 @@ fn entry(handle: &Handle, node: NodeId) -> NodeEntry {
 }
 
 /// Looks again with each block until the world is as it should be.
-async fn until(handle: &Handle, what: &str, mut look: impl FnMut() -> bool) {
+pub async fn until(handle: &Handle, what: &str, mut look: impl FnMut() -> bool) {
     let mut tips = handle.reader().watch();
     let looking = async {
         while !look() {
@@ -55,20 +55,20 @@ async fn until(handle: &Handle, what: &str, mut look: impl FnMut() -> bool) {
 }
 
 /// Whether each slot of the file is confirmed and lost by nobody.
-fn is_whole(deal: &Deal) -> bool {
+pub fn is_whole(deal: &Deal) -> bool {
     deal.lost.is_empty() && deal.confirmed.len() == deal.placement.len()
 }
 
-fn name_of(cluster: &Cluster, node: NodeId) -> String {
+pub fn name_of(cluster: &Cluster, node: NodeId) -> String {
     let user = cluster.handle("user-1");
     entry(&user, node).announcement.name
 }
 
-fn slot_file(cluster: &Cluster, name: &str, root: &str) -> PathBuf {
+pub fn slot_file(cluster: &Cluster, name: &str, root: &str) -> PathBuf {
     cluster.home(name).join("slots").join(&root[..2]).join(root)
 }
 
-async fn started(storage: u8) -> Cluster {
+pub async fn started(storage: u8) -> Cluster {
     let mut cluster = Cluster::audited(storage, 1);
     cluster.start_all().await;
     cluster.reach(1).await;

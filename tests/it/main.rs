@@ -1,6 +1,7 @@
 //! Integration tests: whole nodes with real databases and real connections.
 
 mod accounts;
+mod attacks;
 mod bad_input;
 mod cluster;
 mod command_line;
@@ -9,4 +10,5 @@ mod keepers;
 mod nodes;
 mod processes;
 mod promise;
+mod thieves;
 mod uploads;

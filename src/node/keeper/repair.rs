@@ -168,8 +168,10 @@ async fn one(keeper: &Keeper, want: &Want, pace: &Pace) -> Result<(), NodeError>
 /// Whether the slot's bytes are here, whole as far as is known.
 async fn is_here(keeper: &Keeper, id: SlotId, info: SlotInfo) -> Result<bool, NodeError> {
     let slots = keeper.slots.clone();
-    blocking(move || Ok::<_, StoreError>(slots.of_file(&id.file)?.contains(&(id.slot, info.root)) && slots.has(&info.root)?))
-        .await
+    blocking(move || {
+        Ok::<_, StoreError>(slots.of_file(&id.file)?.contains(&(id.slot, info.root)) && slots.has(&info.root)?)
+    })
+    .await
 }
 
 async fn take(keeper: &Keeper, want: &Want, info: SlotInfo) -> Result<(), NodeError> {
