@@ -153,17 +153,18 @@ pub(super) fn slots(deal: &Deal) -> impl Iterator<Item = u8> + use<> {
 /// epoch that was paid for is also asked for, and what it earned is known. That can be most of an epoch later than the epochs
 /// alone would have it. Errors: `Epochs`.
 pub(super) fn lasts(params: &Params, at: Height, from: Height, epochs: u32) -> Result<Height, Reject> {
-    let length = params.epoch_blocks.max(1);
+    let (length, within) = (params.epoch_blocks, |height: u64| height.checked_rem(params.epoch_blocks).unwrap_or(0));
     let ends = from.get().saturating_add(u64::from(epochs).saturating_mul(length));
-    let (have, max) = (ends.saturating_sub(at.get()) / length, u64::from(params.storage.epochs_max));
-    if have > max {
-        return Err(Reject::Epochs { have, max });
+    let left = ends.saturating_sub(at.get()).checked_div(length).unwrap_or(0);
+    let max = u64::from(params.storage.epochs_max);
+    if left > max {
+        return Err(Reject::Epochs { have: left, max });
     }
     // The audit is drawn in the epoch's second block.
-    let (answered, within) = (params.storage.answer_blocks.saturating_add(2), ends.saturating_sub(1) % length);
-    let late = answered.saturating_sub(within);
+    let answered = params.storage.answer_blocks.saturating_add(2);
+    let late = answered.saturating_sub(within(ends.saturating_sub(1)));
     // Where there is hardly a block between two audits, the next epoch's first one has to do.
-    Ok(Height::new(ends.saturating_add(if answered < length { late } else { late % length })))
+    Ok(Height::new(ends.saturating_add(if answered < length { late } else { within(late) })))
 }
 
 /// Makes a deal last longer, at the price at which it was opened.

@@ -24,7 +24,7 @@ pub enum Wish {
     /// A transaction that was drawn before the run.
     Tx(VerifiedTx),
     /// A storage node's turn.
-    Turn(Turn),
+    Turn(Box<Turn>),
 }
 
 /// The turn of a storage node.
@@ -59,7 +59,10 @@ struct Content {
     tree: SlotTree,
 }
 
-static CONTENTS: LazyLock<Mutex<BTreeMap<(u8, u64), Arc<Content>>>> = LazyLock::new(Mutex::default);
+/// By place and length.
+type Contents = BTreeMap<(u8, u64), Arc<Content>>;
+
+static CONTENTS: LazyLock<Mutex<Contents>> = LazyLock::new(Mutex::default);
 
 fn content(place: u8, len: u64) -> Arc<Content> {
     let make = || {

@@ -98,7 +98,7 @@ impl Traffic {
     /// All that is asked for: time, machine, wish.
     pub fn wishes(&self) -> impl Iterator<Item = (u64, usize, Wish)> {
         let drawn = self.submissions.iter().map(|(when, at, number)| (*when, *at, Wish::Tx(self.txs[*number].clone())));
-        drawn.chain(self.turns.iter().map(|(when, at, turn)| (*when, *at, Wish::Turn(turn.clone()))))
+        drawn.chain(self.turns.iter().map(|(when, at, turn)| (*when, *at, Wish::Turn(Box::new(turn.clone())))))
     }
 }
 
