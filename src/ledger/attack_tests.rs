@@ -14,7 +14,11 @@ fn drain(n: u8, drain: bool) -> Action {
 
 /// Whether store 0 is asked for a slot of this file.
 fn asks(chain: &Chain, file: FileId) -> bool {
-    chain.challenge(0).expect("it is asked").samples.iter().any(|sample| sample.slot.file == file)
+    asks_store(chain, 0, file)
+}
+
+fn asks_store(chain: &Chain, n: u8, file: FileId) -> bool {
+    chain.challenge(n).expect("it is asked").samples.iter().any(|sample| sample.slot.file == file)
 }
 
 /// The others answer, and the next epoch asks.
@@ -134,6 +138,44 @@ fn answer_at_once(chain: &mut Chain, gone: FileId) {
 
 fn rejects(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Rejected(_))
+}
+
+#[test]
+fn two_nodes_that_claim_a_slot_in_turn_have_no_more_grace_than_one() {
+    let (mut chain, manifest) = with_a_lost_slot();
+    let file = manifest.id();
+    for (from, to) in [(0, 3), (3, 4)] {
+        assert!(chain.deal(&file).lost.has(0), "store {from} has lost it");
+        assert_eq!(chain.act(0, take(&chain, &manifest, 0, to)), Outcome::Applied);
+        let next = chain.height.div_ceil(EPOCH) * EPOCH + 2;
+        chain.run_to(next);
+        assert!(asks_store(&chain, to, file));
+        let nothing = chain.answer(to, |_| false).expect("it is asked");
+        assert_eq!(chain.act(0, nothing), Outcome::Applied);
+    }
+    assert!(chain.deal(&file).lost.has(0));
+    // Who has it proves it once and is as good as any.
+    assert_eq!(chain.act(0, take(&chain, &manifest, 0, 5)), Outcome::Applied);
+    assert_eq!(chain.deal(&file).slots[0].strikes, 1);
+    let next = chain.height.div_ceil(EPOCH) * EPOCH + 2;
+    chain.run_to(next);
+    answer(&mut chain, &[5]);
+    assert_eq!(chain.deal(&file).slots[0].strikes, 0);
+}
+
+#[test]
+fn a_slot_that_was_missed_does_not_become_clean_by_moving() {
+    let (mut chain, gone) = asked_for_one();
+    let partly = chain.answer(0, |slot| slot.file != gone).expect("it is asked");
+    assert_eq!(chain.act(0, partly), Outcome::Applied);
+    assert_eq!(chain.act(0, drain(0, true)), Outcome::Applied);
+    let Some(Record::Manifest(manifest)) = chain.state.get(&Key::Manifest(gone)) else { panic!("an open deal") };
+    let moved = take(&chain, manifest, 0, 3);
+    assert_eq!(chain.act(0, moved), Outcome::Applied);
+    assert_eq!(chain.deal(&gone).slots[0].strikes, 1);
+    let next = chain.height.div_ceil(EPOCH) * EPOCH + 2;
+    chain.run_to(next);
+    assert!(asks_store(&chain, 3, gone));
 }
 
 #[test]

@@ -134,9 +134,7 @@ pub(super) fn take(
         draft.put_node(node, entry);
     }
     hold(&mut draft, &mut deal, file, slot);
-    if was_lost && from == node {
-        on_probation(&mut draft, &mut deal, SlotId { file: *file, slot });
-    }
+    on_probation(&mut draft, &mut deal, SlotId { file: *file, slot });
     deal.taken = deal.taken.saturating_add(1);
     if deal.lost.is_empty() && draft.record(&Key::Lost(*file)).is_some() {
         draft.remove(Key::Lost(*file));
@@ -205,7 +203,8 @@ fn check_trust(draft: &Draft<'_>, file: &FileId, taker: &NodeEntry) -> Result<()
     if have < need && draft.at < from { Err(Reject::Distrusted { node, have, need, from }) } else { Ok(()) }
 }
 
-/// Who lost a slot and says that it has it again is asked for it in its next audit, and loses it by one more miss.
+/// Who takes a slot over is asked for it in its next audit, and loses it by one miss until it has proven it. Otherwise two nodes
+/// could claim in turn what neither has, each time with all the grace there is.
 fn on_probation(draft: &mut Draft<'_>, deal: &mut Deal, id: SlotId) {
     let grace = draft.params().map_or(0, |params| params.storage.grace);
     if let Some(state) = deal.slots.get_mut(usize::from(id.slot)) {
