@@ -59,6 +59,19 @@ fn transactions_become_final_under_faults() {
 }
 
 #[test]
+fn storage_nodes_prove_miss_lose_and_take_over_under_faults() {
+    let mut seen = [0; 3];
+    let failed = run_range(&Options::new(0).scenario(Scenario::Ledger), 60..80, |_, outcome| {
+        let line = outcome.schedule.lines().find(|line| line.starts_with("audits: "));
+        let numbers =
+            line.into_iter().flat_map(|line| line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()));
+        seen.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
+    });
+    assert_eq!(failed.expect("options of a run that exists"), None);
+    assert!(seen.iter().all(|sum| *sum > 0), "passed, failed, taken over: {seen:?}");
+}
+
+#[test]
 fn some_runs_have_validators_of_unequal_weight() {
     let weighted = |seed| {
         let outcome = run(&Options::new(seed)).expect("a run that exists");

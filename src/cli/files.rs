@@ -25,7 +25,8 @@ const RM: &str = "Examples:
   trullo rm photo.jpg
   trullo rm 3f9c0a41d2b7e685
 
-The ledger ends the file's deal and the storage nodes free its slots. There is no way back.";
+The ledger ends the file's deal and the storage nodes free its slots. The epoch that has begun is paid; what is left of the
+price comes back. There is no way to undo it.";
 
 /// Files of one name that an error lists.
 const AMBIGUOUS_TOLD: usize = 8;

@@ -3,7 +3,8 @@
 //! The draw follows from the beacon after the second block of an epoch began, and from the state before that block's
 //! transactions. Nobody knows it before that block's proposer does, and no transaction of the block can turn it.
 //! A sample whose slot the node need not hold any more is waived. What is missed is a strike: of the slot, if the rest was
-//! answered; of the node, if most of it was missed. A strike is forgiven by the next full answer.
+//! answered; of the node, if most of it was missed. A slot's strike is forgiven when it is proven, a node's when it has proven
+//! all that it was asked for meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -56,10 +57,7 @@ fn begin<'a>(draft: &'a Draft<'_>, node: NodeId) -> Option<Draw<'a>> {
     let (entry, params) = (draft.node(&node)?, draft.params()?);
     let Some(Record::Tip(tip)) = draft.peek(&Key::Tip) else { return None };
     let epoch = params.epoch_of(draft.at);
-    let again = match draft.peek(&Key::Missed(node)) {
-        Some(Record::Missed(slots)) => slots.clone(),
-        _ => Vec::new(),
-    };
+    let again = again(draft, &node);
     let until = draft.after(params.storage.answer_blocks);
     // A later start than planned must not reach into the next audit.
     let next = params.next_epoch_begins(draft.at).max(until).get().saturating_add(1);
@@ -70,15 +68,11 @@ impl Draw<'_> {
     fn asks(&self) -> bool {
         self.entry.active && self.entry.held > ByteCount::ZERO
     }
-    /// How many samples at most go to slots that were missed before: the rest stays out of the node's hands.
-    fn again_max(&self) -> usize {
-        usize::from(self.params.storage.samples.div_ceil(2))
-    }
     /// Errors: a key that has to be loaded first.
     fn samples(&self, draft: &Draft<'_>, node: NodeId) -> Result<Vec<Sample>, Key> {
         let mut samples = Vec::new();
         let count = self.params.storage.samples;
-        for id in self.again.iter().take(self.again_max()) {
+        for id in self.again.iter().take(self.params.storage.again_max()) {
             let key = Key::File(id.file);
             if !draft.is_loaded(&key) {
                 return Err(key);
@@ -180,6 +174,8 @@ struct Tally {
     /// Slots with an answer, and slots without one to some sample.
     kept: BTreeSet<SlotId>,
     struck: BTreeSet<SlotId>,
+    /// Slots that were asked for while nobody answered at all.
+    unheard: BTreeSet<SlotId>,
 }
 
 /// Takes a node's answer to its audit. A wrong proof refuses all of it, and the node may send it again.
@@ -238,8 +234,12 @@ pub(super) fn answers_end(draft: &mut Draft<'_>, node: NodeId) {
     let Some(asked) = challenge(draft, &node).filter(|asked| asked.until < draft.at) else { return };
     let mut tally = Tally::default();
     for sample in &asked.samples {
-        let count = if duty(draft, &node, &sample.slot).is_some() { &mut tally.missed } else { &mut tally.waived };
-        *count = count.saturating_add(1);
+        if duty(draft, &node, &sample.slot).is_some() {
+            tally.missed = tally.missed.saturating_add(1);
+            tally.unheard.insert(sample.slot);
+        } else {
+            tally.waived = tally.waived.saturating_add(1);
+        }
     }
     conclude(draft, node, asked.epoch, &tally, true);
 }
@@ -259,6 +259,7 @@ fn conclude(draft: &mut Draft<'_>, node: NodeId, epoch: Epoch, tally: &Tally, ab
         ..audit
     };
     draft.remove(Key::Challenge(node));
+    let left = left_over(draft, node, params.storage.again_max(), tally);
     if missed > 0 {
         entry.audit.failed = audit.failed.saturating_add(1);
         entry.audit.reputation = audit.reputation.saturating_sub(audit.reputation / 4);
@@ -270,21 +271,54 @@ fn conclude(draft: &mut Draft<'_>, node: NodeId, epoch: Epoch, tally: &Tally, ab
         let gain = REPUTATION_MAX.saturating_sub(audit.reputation).div_ceil(16);
         entry.audit.passed = audit.passed.saturating_add(1);
         entry.audit.reputation = audit.reputation.saturating_add(gain);
-        entry.audit.strikes = 0;
+        if left.is_empty() {
+            entry.audit.strikes = 0;
+        }
         draft.event(Event::AuditPassed { node, epoch });
     }
     let distrusted = missed > 0 && !absent && entry.audit.reputation < REPUTATION_LEAST;
     let out = entry.active && (entry.audit.strikes > grace && missed > 0 || distrusted);
     draft.put_node(node, entry);
-    let again = strike(draft, tally, grace);
+    let before = again(draft, &node);
+    let mut again = strike(draft, tally, grace);
+    // Silence must not be a way out for who knows that it has not got what it was asked for.
+    let (known, new): (Vec<_>, Vec<_>) = tally.unheard.iter().partition(|id| before.contains(id));
+    again.extend(known.into_iter().chain(left).chain(new));
+    put_again(draft, node, again);
+    if out {
+        expel(draft, node);
+    }
+}
+
+/// The slots that the next audits ask for before others.
+fn again(draft: &Draft<'_>, node: &NodeId) -> Vec<SlotId> {
+    match draft.peek(&Key::Missed(*node)) {
+        Some(Record::Missed(slots)) => slots.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn put_again(draft: &mut Draft<'_>, node: NodeId, mut again: Vec<SlotId>) {
+    again.truncate(limits::AUDIT_SAMPLES_MAX);
     match (again.is_empty(), draft.record(&Key::Missed(node)).is_some()) {
         (false, _) => draft.put(Key::Missed(node), Record::Missed(again)),
         (true, true) => draft.remove(Key::Missed(node)),
         (true, false) => {}
     }
-    if out {
-        expel(draft, node);
-    }
+}
+
+/// Has the node's next audit ask for a slot, before others. Needs `Key::Missed`.
+pub(super) fn ask_first(draft: &mut Draft<'_>, node: NodeId, id: SlotId) {
+    let mut first = vec![id];
+    first.extend(again(draft, &node).into_iter().filter(|other| *other != id));
+    put_again(draft, node, first);
+}
+
+/// The slots for which the audit that ends had no room, and which no sample met by chance.
+fn left_over(draft: &Draft<'_>, node: NodeId, asked: usize, tally: &Tally) -> Vec<SlotId> {
+    let mut left: Vec<_> = again(draft, &node).into_iter().skip(asked).collect();
+    left.retain(|id| !tally.kept.contains(id) && !tally.struck.contains(id) && !tally.unheard.contains(id));
+    left
 }
 
 /// Gives each missed slot a strike and takes those of the others away. Returns the missed ones that are not lost by it.

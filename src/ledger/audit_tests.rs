@@ -3,8 +3,8 @@
 use super::*;
 use crate::ledger::record::Tip;
 use crate::ledger::testing::{self, *};
-use crate::ledger::{Key, Outcome};
-use crate::types::FileId;
+use crate::ledger::{Fork, Key, Outcome, beacon};
+use crate::types::{FileId, Round, View};
 use crate::wire::Action;
 
 const ASKED: u64 = EPOCH + 2;
@@ -175,24 +175,91 @@ fn samples(state: &State, run: u64, epoch: u64) -> Vec<Sample> {
     begin(&draft, store(0)).expect("a node").samples(&draft, store(0)).expect("all is loaded")
 }
 
-/// In how many of `runs` a node is asked for one of its first `gone` slots within some epochs.
-fn caught(state: &State, gone: u64, epochs: u64, runs: u64) -> usize {
-    let stolen = |sample: &Sample| {
-        let number = sample.slot.file.as_bytes().first_chunk().expect("an id is longer");
-        u64::from_be_bytes(*number) < gone
+/// The number of a slot of `node_with`.
+fn number(sample: &Sample) -> usize {
+    let raw = sample.slot.file.as_bytes().first_chunk().expect("an id is longer");
+    u64::from_be_bytes(*raw) as usize
+}
+
+/// In how many of 300 runs a node is asked for one of its first `gone` slots within some epochs.
+fn caught(gone: usize, epochs: u64, draw: impl Fn(u64, u64) -> Vec<Sample>) -> usize {
+    let run = |run: &u64| (1..=epochs).any(|epoch| draw(*run, epoch).iter().any(|sample| number(sample) < gone));
+    (0..300).filter(run).count()
+}
+
+/// How many of the first slots have at least this part of all bytes.
+fn slots_with(lens: &[u64], percent: u64) -> usize {
+    let (all, mut sum) = (lens.iter().sum::<u64>(), 0);
+    let enough = |len: &u64| {
+        sum += len;
+        sum * 100 >= all * percent
     };
-    let run = |run: &u64| (1..=epochs).any(|epoch| samples(state, *run, epoch).iter().any(stolen));
-    (0..runs).filter(run).count()
+    lens.iter().position(enough).expect("all have all") + 1
 }
 
 #[test]
 fn a_node_that_deleted_a_tenth_is_caught_within_three_epochs_and_one_in_a_hundred_within_thirty() {
-    let state = node_with(&[10_000; 200]);
+    // 250 slots of 1,000 to 81,000 bytes, without an order.
+    let lens: Vec<u64> = (0..250_u64).map(|n| 1_000 + n * n * 7_919 % 80_001).collect();
+    let state = node_with(&lens);
+    let real = |run, epoch| samples(&state, run, epoch);
+    let (tenth, hundredth) = (slots_with(&lens, 10), slots_with(&lens, 1));
+    assert!(tenth > 10 && (1..tenth).contains(&hundredth), "{tenth}, {hundredth}");
     // 1 - 0.9^48 = 99.4 % and 1 - 0.99^480 = 99.2 % are expected; the draws are fixed, so the bounds cannot fail by chance.
-    assert!(caught(&state, 20, 3, 300) >= 294);
-    assert!(caught(&state, 2, 30, 300) >= 294);
-    let within_one = caught(&state, 20, 1, 300);
-    assert!((228..=264).contains(&within_one), "1 - 0.9^16 = 81.5 % of 300 are 244, not {within_one}");
+    assert!(caught(tenth, 3, real) >= 294);
+    assert!(caught(hundredth, 30, real) >= 294);
+    let within_one = caught(tenth, 1, real);
+    assert!((228..=268).contains(&within_one), "1 - 0.9^16 = 81.5 % of 300 are 244, not {within_one}");
+    assert_eq!(caught(0, 30, real), 0, "who has all is never caught");
+}
+
+#[test]
+fn the_bounds_for_thieves_tell_a_draw_over_bytes_from_one_over_slots() {
+    // The first two of 200 slots have a tenth of the bytes.
+    let lens: Vec<u64> = (0..200).map(|n| if n < 2 { 11_000 } else { 1_000 }).collect();
+    let state = node_with(&lens);
+    assert!(caught(2, 3, |run, epoch| samples(&state, run, epoch)) >= 294);
+    let over_slots = node_with(&[1_000; 200]);
+    let other = caught(2, 3, |run, epoch| samples(&over_slots, run, epoch));
+    assert!(other < 150, "1 - 0.99^48 = 38 % of 300 are 115, not {other}");
+}
+
+#[test]
+fn the_leader_of_the_seed_block_has_one_reveal_and_no_other_say_in_the_draw() {
+    let mut chain = asked();
+    chain.run_to(ASKED + EPOCH - 1);
+    let drawn = |at: BlockContext, txs: &[crate::wire::VerifiedTx]| {
+        let done = Fork::new(&chain.state, &[]).execute(at, txs);
+        let challenge = |done: crate::ledger::Executed| done.effects.changes.get(&Key::Challenge(store(0))).cloned();
+        done.map(|done| challenge(done).flatten().expect("store 0 is asked"))
+    };
+    let at = chain.next();
+    let honest = drawn(at.clone(), &[]).expect("a valid block");
+    // Any view, and any of the transactions at hand, in any order.
+    let later = BlockContext { round: Round::new(at.round.epoch, View::new(999)), ..at.clone() };
+    assert_eq!(drawn(later, &[]).expect("a valid block"), honest);
+    let put = |owner: u8, seed| {
+        let deal = commit(&chain.id, manifest(owner, seed, 2, 1, 100_000), 3, 2);
+        chain.tx(owner, chain.nonce(owner), Action::CommitFile(Box::new(deal)))
+    };
+    let leave = chain.tx(0, chain.nonce(0), Action::DrainNode { node: store(0), drain: true });
+    let (one, two) = (put(2, 7), put(3, 8));
+    for txs in [vec![one.clone()], vec![one.clone(), two.clone(), leave.clone()], vec![leave, two, one]] {
+        assert_eq!(drawn(at.clone(), &txs).expect("a valid block"), honest);
+    }
+    // Another reveal than the next one is no block.
+    for reveal in [beacon::step(&at.reveal), [7; 32]] {
+        let fault = drawn(BlockContext { reveal, ..at.clone() }, &[]);
+        assert!(fault.is_err(), "{fault:?}");
+    }
+    // It may give up its block for the next proposer's: that is the one bit.
+    let other = validator_key(((chain.height + 2) % 4) as u8).public().node_id();
+    let Some(Record::Node(entry)) = chain.state.get(&Key::Node(other)) else { panic!("a validator") };
+    let head = entry.beacon.head;
+    let links = std::iter::successors(Some(*other.as_bytes()), |link| Some(beacon::step(link)));
+    let reveal = links.take(1_000).find(|link| beacon::step(link) == head).expect("a link of its chain");
+    let given_up = drawn(BlockContext { proposer: other, reveal, ..at }, &[]).expect("a valid block");
+    assert_ne!(given_up, honest);
 }
 
 #[test]

@@ -232,7 +232,7 @@ pub(super) fn end_needs(draft: &Draft<'_>, file: &FileId, keys: &mut Vec<Key>) {
     }
 }
 
-/// Ends a deal for its owner and frees its bytes. One that ended by itself only leaves the owner's list.
+/// Ends a deal for its owner, who pays for the epoch that has begun, and frees its bytes. One that ended by itself only leaves the owner's list.
 /// Errors: `UnknownFile`, `FileOwner`, `Ended`.
 pub(super) fn delete(state: &State, at: &BlockContext, sender: &AccountId, file: &FileId) -> Result<Effects, Reject> {
     let mut draft = Draft::new(state, at.height);
@@ -241,7 +241,10 @@ pub(super) fn delete(state: &State, at: &BlockContext, sender: &AccountId, file:
     match deal.status {
         DealStatus::Deleted { .. } => return Err(Reject::Ended(*file)),
         DealStatus::Expired { .. } | DealStatus::Ended { .. } => deal.status = status,
-        DealStatus::Pending { .. } | DealStatus::Final { .. } => close(&mut draft, &mut deal, file, status),
+        DealStatus::Pending { .. } | DealStatus::Final { .. } => {
+            payment::pay_begun_epoch(&mut draft, &mut deal, file);
+            close(&mut draft, &mut deal, file, status);
+        }
     }
     draft.remove(Key::OwnerFile(deal.owner, *file));
     draft.put_deal(*file, deal);

@@ -47,6 +47,11 @@ impl MemoryState {
         tree.stale().for_each(|key| _ = self.nodes.remove(&key));
         self.root = tree.root();
     }
+    /// Puts a record in the state beside all rules.
+    #[cfg(test)]
+    pub(super) fn plant(&mut self, key: Key, record: Record) {
+        self.records.insert(key, record);
+    }
     /// Root of the state tree.
     pub fn root(&self) -> StateRoot {
         self.root

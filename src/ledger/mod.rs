@@ -60,6 +60,8 @@ pub use tally::Tally;
 pub use tree::{StateProof, TreeUpdate};
 
 #[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
 mod promise_tests;
 #[cfg(test)]
 mod property_tests;

@@ -49,20 +49,38 @@ pub(super) fn count_stored(draft: &mut Draft<'_>, deal: &Deal, quota: ByteCount)
 pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8) -> bool {
     let node = deal.placement.get(usize::from(slot)).copied();
     let Some(node) = node.filter(|_| deal.confirmed.has(slot)) else { return false };
-    let (passed, account) = match draft.node(&node) {
-        Some(entry) => (entry.audit.passed, entry.account),
-        None => return false,
-    };
-    let per_audit = u128::from(deal.price).saturating_mul(deal.slot_len.into());
+    let Some(passed) = draft.node(&node).map(|entry| entry.audit.passed) else { return false };
     let Some(state) = deal.slots.get_mut(usize::from(slot)) else { return false };
     let audits = passed.saturating_sub(state.passed);
     if audits == 0 {
         return false;
     }
+    state.passed = passed;
+    pay(draft, deal, file, slot, audits);
+    true
+}
+
+/// Pays the nodes of a deal that its owner ends early for the epoch that has begun, if they are in good standing: nobody
+/// has asked them for it yet. Otherwise a file that is deleted and put anew between two audits would be stored for nothing.
+pub(super) fn pay_begun_epoch(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId) {
+    for slot in slots(deal) {
+        let strikes = deal.slots.get(usize::from(slot)).map_or(0, |state| state.strikes);
+        let holder = deal.placement.get(usize::from(slot)).and_then(|node| draft.node(node));
+        if deal.confirmed.has(slot) && strikes == 0 && holder.is_some_and(|entry| entry.active) {
+            pay(draft, deal, file, slot, 1);
+        }
+    }
+}
+
+/// Pays the slot's node for so many audits, out of the escrow and never more than is in it.
+fn pay(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: u8, audits: u64) {
+    let Some(node) = deal.placement.get(usize::from(slot)).copied() else { return };
+    let Some(account) = draft.node(&node).map(|entry| entry.account) else { return };
+    let per_audit = u128::from(deal.price).saturating_mul(deal.slot_len.into());
+    let Some(state) = deal.slots.get_mut(usize::from(slot)) else { return };
     let earned = per_audit.saturating_mul(audits.into()).saturating_add(state.rest.into());
     let whole = u64::try_from(earned / GIB).unwrap_or(u64::MAX);
     let amount = Amount::new(whole).min(deal.escrow);
-    state.passed = passed;
     state.rest = (earned % GIB) as u32;
     deal.escrow = deal.escrow.checked_sub(amount).unwrap_or(Amount::ZERO);
     // The same credits may come round again by renewals.
@@ -71,7 +89,6 @@ pub(super) fn settle_slot(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId,
         give(draft, &account, amount);
         draft.event(Event::Paid { file: *file, node, amount });
     }
-    true
 }
 
 /// All credits together fit 64 bits, so an account's do.
@@ -134,16 +151,22 @@ pub(super) fn slots(deal: &Deal) -> impl Iterator<Item = u8> + use<> {
     (0..=u8::MAX).take(deal.placement.len())
 }
 
-/// When a deal ends that is paid for so many epochs more. Errors: `Epochs`.
+/// When a deal ends that is paid for so many epochs more: in the last epoch after the answers to its audit, so that each
+/// epoch that was paid for is also asked for, and what it earned is known. That can be most of an epoch later than the epochs
+/// alone would have it. Errors: `Epochs`.
 pub(super) fn lasts(params: &Params, at: Height, from: Height, epochs: u32) -> Result<Height, Reject> {
-    let blocks = u64::from(epochs).saturating_mul(params.epoch_blocks);
-    let ends = from.get().saturating_add(blocks);
+    let (length, within) = (params.epoch_blocks, |height: u64| height.checked_rem(params.epoch_blocks).unwrap_or(0));
+    let ends = from.get().saturating_add(u64::from(epochs).saturating_mul(length));
+    let left = ends.saturating_sub(at.get()).checked_div(length).unwrap_or(0);
     let max = u64::from(params.storage.epochs_max);
-    if ends.saturating_sub(at.get()) > max.saturating_mul(params.epoch_blocks) {
-        let have = ends.saturating_sub(at.get()).div_ceil(params.epoch_blocks.max(1));
-        return Err(Reject::Epochs { have, max });
+    if left > max {
+        return Err(Reject::Epochs { have: left, max });
     }
-    Ok(Height::new(ends))
+    // The audit is drawn in the epoch's second block.
+    let answered = params.storage.answer_blocks.saturating_add(2);
+    let late = answered.saturating_sub(within(ends.saturating_sub(1)));
+    // Where there is hardly a block between two audits, the next epoch's first one has to do.
+    Ok(Height::new(ends.saturating_add(if answered < length { late } else { within(late) })))
 }
 
 /// Makes a deal last longer, at the price at which it was opened.

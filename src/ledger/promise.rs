@@ -39,6 +39,10 @@ impl StorageParams {
         let (samples, grace, price, epochs_max) = (16, 1, 1_024, 100_000);
         Self { samples, answer_blocks, grace, price, epochs_max, quota: ByteCount::ZERO }
     }
+    /// How many samples of an audit go at most to slots that were missed before: the rest stays out of the node's hands.
+    pub fn again_max(&self) -> usize {
+        usize::from(self.samples.div_ceil(2))
+    }
     /// What is wrong with them on a chain with epochs of this length.
     pub fn problem(&self, epoch_blocks: u64) -> Option<&'static str> {
         if !(1..=limits::AUDIT_SAMPLES_MAX).contains(&usize::from(self.samples)) {
@@ -140,4 +144,11 @@ pub struct Challenge {
     pub until: Height,
     /// The questions.
     pub samples: Vec<Sample>,
+}
+
+impl Challenge {
+    /// Whether a sample lies in the slot.
+    pub fn asks(&self, id: &SlotId) -> bool {
+        self.samples.iter().any(|sample| sample.slot == *id)
+    }
 }

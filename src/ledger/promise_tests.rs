@@ -11,10 +11,10 @@ use crate::wire::{Action, PublicManifest};
 /// One GiB and epoch costs so much that 1,000 bytes cost 1,000 credits.
 const DEAR: u64 = 1 << 30;
 /// When a slot that was placed in epoch 0 is audited first.
-const ASKED: u64 = EPOCH + 2;
-const RICH: u64 = 100_000_000;
+pub(super) const ASKED: u64 = EPOCH + 2;
+pub(super) const RICH: u64 = 100_000_000;
 
-fn rejected(outcome: Outcome) -> Reject {
+pub(super) fn rejected(outcome: Outcome) -> Reject {
     match outcome {
         Outcome::Rejected(reject) => reject,
         Outcome::Applied => panic!("the transaction was applied"),
@@ -22,7 +22,7 @@ fn rejected(outcome: Outcome) -> Reject {
 }
 
 /// A chain with a price, whose user 0 owns the stores, and users with credits enough.
-fn dear(edit: impl FnOnce(&mut StorageParams)) -> Chain {
+pub(super) fn dear(edit: impl FnOnce(&mut StorageParams)) -> Chain {
     let mut genesis = genesis();
     genesis.accounts.iter_mut().for_each(|entry| entry.balance = Amount::new(RICH));
     genesis.storage.price = DEAR;
@@ -30,7 +30,7 @@ fn dear(edit: impl FnOnce(&mut StorageParams)) -> Chain {
     Chain::of(genesis)
 }
 
-fn supply(chain: &Chain) -> u64 {
+pub(super) fn supply(chain: &Chain) -> u64 {
     let escrows = chain.state.records().map(|(_, record)| match record {
         Record::File(deal) => deal.escrow.get(),
         _ => 0,
@@ -39,7 +39,7 @@ fn supply(chain: &Chain) -> u64 {
 }
 
 /// A file of user 1 with slots of 5,000 bytes on stores 0 to 2, all confirmed.
-fn put(chain: &mut Chain, seed: u8, epochs: u32) -> PublicManifest {
+pub(super) fn put(chain: &mut Chain, seed: u8, epochs: u32) -> PublicManifest {
     let manifest = manifest(1, seed, 2, 1, 10_000);
     let mut deal = commit(&chain.id, manifest.clone(), 3, 2);
     deal.epochs = epochs;
@@ -48,7 +48,7 @@ fn put(chain: &mut Chain, seed: u8, epochs: u32) -> PublicManifest {
 }
 
 /// As many such files in one block.
-fn put_many(chain: &mut Chain, count: u8) -> Vec<PublicManifest> {
+pub(super) fn put_many(chain: &mut Chain, count: u8) -> Vec<PublicManifest> {
     let manifests: Vec<_> = (0..count).map(|seed| manifest(1, seed, 2, 1, 10_000)).collect();
     let open = |manifest: &PublicManifest| {
         let deal = FileCommit { epochs: 50, ..commit(&chain.id, manifest.clone(), 3, 2) };
@@ -60,25 +60,25 @@ fn put_many(chain: &mut Chain, count: u8) -> Vec<PublicManifest> {
     manifests
 }
 
-fn all(_: &record::SlotId) -> bool {
+pub(super) fn all(_: &record::SlotId) -> bool {
     true
 }
 
 /// Lets these stores answer the audit that waits, each in a block of its own.
-fn answer(chain: &mut Chain, stores: &[u8]) {
+pub(super) fn answer(chain: &mut Chain, stores: &[u8]) {
     for n in stores {
         let action = chain.answer(*n, all).expect("it is asked");
         assert_eq!(chain.act(0, action), Outcome::Applied);
     }
 }
 
-fn take(chain: &Chain, manifest: &PublicManifest, slot: u8, by: u8) -> Action {
+pub(super) fn take(chain: &Chain, manifest: &PublicManifest, slot: u8, by: u8) -> Action {
     let receipt = receipt_of(&chain.id, manifest, slot, &store_key(by));
     Action::TakeSlot { file: manifest.id(), receipt }
 }
 
 /// A chain on which store 0 has lost the only slot it had, after two audits without a proof of it.
-fn with_a_lost_slot() -> (Chain, PublicManifest) {
+pub(super) fn with_a_lost_slot() -> (Chain, PublicManifest) {
     let mut chain = dear(|_| {});
     let manifest = put(&mut chain, 1, 10);
     for epoch in 0..2 {
@@ -297,7 +297,12 @@ fn a_lost_slot_goes_to_whoever_has_room_and_holds_no_other() {
     answer(&mut chain, &[3]);
     chain.act(3, Action::DeleteFile { file });
     chain.act(1, Action::DeleteFile { file });
-    assert_eq!(chain.balance(0) - paid, 5_000 * (1 + 2 * 2), "one audit of the new holder, two of each other");
+    let earned = 5_000 * (2 + 2 * 2);
+    assert_eq!(
+        chain.balance(0) - paid,
+        earned,
+        "two audits of each other, which are out by now, one of the new holder, and its begun epoch"
+    );
     assert_eq!(supply(&chain), 4 * RICH);
 }
 

@@ -257,6 +257,32 @@ pub enum Reject {
         /// The deal's repair threshold.
         threshold: u8,
     },
+    /// A slot that its holder has to prove now stays with it until then.
+    #[error("slot {slot} of file {file} is asked for; its holder {holder} has until height {until} to prove it")]
+    Asked {
+        /// The file.
+        file: FileId,
+        /// The slot.
+        slot: u8,
+        /// Its holder.
+        holder: NodeId,
+        /// The last height for the answer.
+        until: Height,
+    },
+    /// A node with a low reputation leaves lost slots to others for an epoch.
+    #[error(
+        "node {node} has a reputation of {have}, below {need}; until height {from} lost slots of the file are for others"
+    )]
+    Distrusted {
+        /// The node.
+        node: NodeId,
+        /// Its reputation.
+        have: u16,
+        /// The reputation that is enough.
+        need: u16,
+        /// From which height on it may take them.
+        from: Height,
+    },
 }
 
 impl Reject {
@@ -293,6 +319,8 @@ impl Reject {
             Self::NothingEarned(_) => "nothing_earned",
             Self::NoNode(_) => "no_node",
             Self::NotDue { .. } => "not_due",
+            Self::Asked { .. } => "asked",
+            Self::Distrusted { .. } => "distrusted",
         }
     }
 }

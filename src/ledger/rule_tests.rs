@@ -278,7 +278,9 @@ fn a_deal_that_stays_pending_ends_at_its_height_and_frees_the_bytes() {
 
 #[test]
 fn many_deadlines_of_one_height_are_worked_off_over_several_blocks() {
-    let mut chain = Chain::new();
+    let mut genesis = genesis();
+    genesis.accounts.iter_mut().for_each(|entry| entry.balance = Amount::new(10_000));
+    let mut chain = Chain::of(genesis);
     let count = 2 * crate::types::limits::DUE_PER_BLOCK_MAX as usize + 10;
     let txs: Vec<_> = (0..count)
         .map(|n| {

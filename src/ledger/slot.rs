@@ -6,11 +6,12 @@ use super::draft::Draft;
 use super::effects::{Effects, Event};
 use super::key::Key;
 use super::node::{count_operators, counted_operator};
+use super::promise::REPUTATION_LEAST;
 use super::record::{Deal, NodeEntry, Record, SlotId, SlotState};
 use super::reject::Reject;
 use super::state::State;
-use super::{holding, payment};
-use crate::types::{AccountId, ByteCount, FileId, NodeId};
+use super::{audit, holding, payment};
+use crate::types::{AccountId, ByteCount, FileId, Height, NodeId};
 use crate::wire::{PublicManifest, StorageReceipt, VerifiedTx};
 
 /// The keys that taking a confirmed slot from its node reads.
@@ -81,8 +82,10 @@ pub(super) fn hold(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, slot: 
 pub(super) fn take_needs(draft: &Draft<'_>, file: &FileId, receipt: &StorageReceipt, keys: &mut Vec<Key>) {
     keys.extend([Key::File(*file), Key::Manifest(*file), Key::Lost(*file), Key::OperatorCount]);
     holding::add_needs(draft, receipt.node, keys);
+    keys.push(Key::Missed(receipt.node));
     if let Some(deal) = draft.deal(file).filter(|deal| deal.status.is_open()) {
         keys.extend(deal.placement.iter().map(|node| Key::Node(*node)));
+        keys.extend(deal.placement.get(usize::from(receipt.slot)).map(|holder| Key::Challenge(*holder)));
         leave_needs(draft, deal, receipt.slot, keys);
     }
 }
@@ -90,8 +93,8 @@ pub(super) fn take_needs(draft: &Draft<'_>, file: &FileId, receipt: &StorageRece
 /// Gives a slot to the node that has a receipt for it. A lost slot goes to its last holder, and once the file is to be repaired to
 /// any node that may hold it, at the wish of the node's account. One that has a holder leaves it only if the holder drains, or at the wish of the holder's
 /// own account and if the new one is clearly emptier: a claim to capacity takes nothing from an honest node.
-/// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotDue`, `NotStorage`, `HoldsAnother`, `NoRoom`,
-/// `Operator`, `ReceiptExpired`, `Receipt`.
+/// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotDue`, `Asked`, `Distrusted`, `NotStorage`,
+/// `HoldsAnother`, `NoRoom`, `Operator`, `ReceiptExpired`, `Receipt`.
 pub(super) fn take(
     state: &State,
     at: &BlockContext,
@@ -107,6 +110,12 @@ pub(super) fn take(
     let from = *deal.placement.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
     let taker = draft.node(&node).ok_or(Reject::NoNode(node))?;
     check_consent(&draft, &deal, file, slot, taker, &tx.sender())?;
+    let was_lost = deal.lost.has(slot);
+    if was_lost {
+        check_trust(&draft, file, taker)?
+    } else {
+        check_unasked(&draft, file, slot, from)?
+    }
     let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
     if let Some(slot) = payment::slots(&deal).find(|other| *other != slot && holds(&deal, *other, &node)) {
         return Err(Reject::HoldsAnother { node, slot });
@@ -131,6 +140,7 @@ pub(super) fn take(
         draft.put_node(node, entry);
     }
     hold(&mut draft, &mut deal, file, slot);
+    on_probation(&mut draft, &mut deal, SlotId { file: *file, slot });
     deal.taken = deal.taken.saturating_add(1);
     if deal.lost.is_empty() && deal.repairing {
         deal.repairing = false;
@@ -179,6 +189,43 @@ fn check_consent(
         return Ok(());
     }
     Err(Reject::NotMovable { file: *file, slot, holder: id })
+}
+
+/// A slot that its holder has to prove now stays with it until it has: otherwise two nodes could hand round what neither has,
+/// and no audit would ever find it. Errors: `Asked`.
+fn check_unasked(draft: &Draft<'_>, file: &FileId, slot: u8, holder: NodeId) -> Result<(), Reject> {
+    let id = SlotId { file: *file, slot };
+    match draft.record(&Key::Challenge(holder)) {
+        Some(Record::Challenge(asked)) if draft.at <= asked.until && asked.asks(&id) => {
+            Err(Reject::Asked { file: *file, slot, holder, until: asked.until })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A node that failed its audits again and again must not keep others from a slot by claiming it each time: they have an
+/// epoch for it first. Errors: `Distrusted`.
+fn check_trust(draft: &Draft<'_>, file: &FileId, taker: &NodeEntry) -> Result<(), Reject> {
+    let (have, need, node) = (taker.audit.reputation, REPUTATION_LEAST, taker.announcement.node);
+    let since = match draft.record(&Key::Lost(*file)) {
+        Some(Record::Lost { since }) => *since,
+        _ => return Ok(()),
+    };
+    let epoch = draft.params().map_or(0, |params| params.epoch_blocks);
+    let from = Height::new(since.get().saturating_add(epoch));
+    if have < need && draft.at < from { Err(Reject::Distrusted { node, have, need, from }) } else { Ok(()) }
+}
+
+/// Who takes a slot over is asked for it in its next audit, and loses it by one miss until it has proven it. Otherwise two nodes
+/// could claim in turn what neither has, each time with all the grace there is.
+fn on_probation(draft: &mut Draft<'_>, deal: &mut Deal, id: SlotId) {
+    let grace = draft.params().map_or(0, |params| params.storage.grace);
+    if let Some(state) = deal.slots.get_mut(usize::from(id.slot)) {
+        state.strikes = grace;
+    }
+    if let Some(node) = deal.placement.get(usize::from(id.slot)) {
+        audit::ask_first(draft, *node, id);
+    }
 }
 
 /// Whether the holder is, by a quarter, fuller than the taker will be: then it may give a slot away.

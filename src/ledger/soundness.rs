@@ -180,7 +180,9 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
     let (lost, repaired) = (open && !deal.lost.is_empty(), state.get(&Key::Lost(*file)).is_some());
     let mut holders = BTreeSet::new();
     let placed = (0..=u8::MAX).zip(&deal.placement).filter(|(slot, _)| !deal.lost.has(*slot));
-    placed.map(|(_, node)| node).all(|node| holders.insert(node))
+    // An ended deal keeps the last holders of lost slots, and no longer says which were lost.
+    let distinct = !open || placed.map(|(_, node)| node).all(|node| holders.insert(node));
+    distinct
         && !(pending && enough)
         && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))
         && (open || deal.escrow == Amount::ZERO)

@@ -207,6 +207,14 @@ impl Chain {
             other => panic!("no deal: {other:?}"),
         }
     }
+    /// The same chain with another entry of a store. The state's root is no longer that of its records.
+    pub fn with_node(&self, n: u8, edit: impl FnOnce(&mut NodeEntry)) -> Self {
+        let mut entry = self.node(n);
+        edit(&mut entry);
+        let mut chain = self.clone();
+        chain.state.plant(Key::Node(store(n)), Record::Node(Box::new(entry)));
+        chain
+    }
     /// The audit that waits for a node's answer.
     pub fn challenge(&self, n: u8) -> Option<Challenge> {
         match self.state.get(&Key::Challenge(store(n))) {

@@ -24,6 +24,20 @@ pub struct Books {
     roots: Vec<StateRoot>,
     /// Final transactions.
     pub transactions: u64,
+    /// Whether storage costs something. Then balances depend on it, and are only held against the supply.
+    priced: bool,
+    storage: Storage,
+}
+
+/// What the storage nodes of the last state have been through.
+#[derive(Clone, Copy, Default)]
+struct Storage {
+    passed: u64,
+    failed: u64,
+    taken: u64,
+    lost: u64,
+    out: u64,
+    draining: u64,
 }
 
 impl Books {
@@ -34,7 +48,14 @@ impl Books {
             txs: traffic.txs.iter().map(|tx| (tx.id(), None)).collect(),
             roots: vec![traffic.genesis.root()],
             transactions: 0,
+            priced: traffic.priced,
+            storage: Storage::default(),
         }
+    }
+
+    /// A transaction that is made during the run.
+    pub fn expect(&mut self, id: TxId) {
+        self.txs.entry(id).or_insert(None);
     }
 
     fn height(&self) -> u64 {
@@ -62,12 +83,18 @@ impl Books {
     /// A nonce is used whatever comes of it; credits move if they are there.
     fn book(&mut self, tx: &Tx) -> Result<(), String> {
         let (sender, nonce) = (tx.body.sender, tx.body.nonce);
+        if self.priced {
+            self.accounts.entry(sender).or_default();
+        }
         let payer = self.accounts.get_mut(&sender).ok_or_else(|| format!("{sender:?} has no account"))?;
         if payer.nonce != nonce {
             return Err(format!("nonce {nonce} of {sender:?}, whose next is {}", payer.nonce));
         }
         payer.nonce += 1;
         let Action::Transfer { to, amount, .. } = &tx.body.action else { return Ok(()) };
+        if self.priced {
+            return Ok(());
+        }
         let Some(left) = payer.balance.checked_sub(*amount) else { return Ok(()) };
         payer.balance = left;
         let receiver = self.accounts.entry(*to).or_default();
@@ -78,7 +105,7 @@ impl Books {
 
     /// A machine has this state in use, after its last final block.
     /// Errors: it is not the one that the chain leads to, or one that no chain leads to.
-    pub fn audit(&self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
+    pub fn audit(&mut self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
         let failed = |problem: String| Err(Failure::State { at, height, problem });
         match (self.roots.get(height as usize), state.root()) {
             (Some(need), have) if *need != have => return failed(format!("its root is {have}, the header's {need}")),
@@ -93,15 +120,21 @@ impl Books {
         if height < self.height() {
             return Ok(());
         }
-        if accounts(state) != self.accounts {
+        let fits = if self.priced {
+            nonces(&accounts(state)) == nonces(&self.accounts)
+        } else {
+            accounts(state) == self.accounts
+        };
+        if !fits {
             return failed("balances or nonces are not those that the transactions lead to".to_owned());
         }
+        self.storage = Storage::of(state);
         state.audit().or_else(|unsound| failed(unsound.to_string()))
     }
 
     /// The same for a state as it comes from the disk: with its tree, and whatever its height.
     /// Errors: as `audit`; or the tree is not that of the records.
-    pub fn audit_whole(&self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
+    pub fn audit_whole(&mut self, at: usize, height: u64, state: &MemoryState) -> Result<(), Failure> {
         self.audit(at, height, state)?;
         let sound = state.audit().and_then(|()| state.audit_tree());
         sound.map_err(|unsound| Failure::State { at, height, problem: unsound.to_string() })
@@ -110,8 +143,42 @@ impl Books {
 
 impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} transactions final", self.transactions, self.txs.len())
+        write!(f, "{} of {} transactions final", self.transactions, self.txs.len())?;
+        let Storage { passed, failed, taken, lost, out, draining } = self.storage;
+        if self.priced {
+            write!(f, "\naudits: {passed} passed, {failed} failed; slots: {taken} taken over, {lost} lost; ")?;
+            write!(f, "nodes: {out} out, {draining} draining")?;
+        }
+        Ok(())
     }
+}
+
+impl Storage {
+    fn of(state: &MemoryState) -> Self {
+        let mut seen = Self::default();
+        for (_, record) in state.records() {
+            match record {
+                Record::Node(entry) => {
+                    seen.passed += entry.audit.passed;
+                    seen.failed += entry.audit.failed;
+                    seen.out += u64::from(!entry.active);
+                    seen.draining += u64::from(entry.draining);
+                }
+                Record::File(deal) => {
+                    seen.taken += u64::from(deal.taken);
+                    seen.lost += deal.lost.len() as u64;
+                }
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// The nonces of those that have made a transaction.
+fn nonces(accounts: &BTreeMap<AccountId, Account>) -> BTreeMap<AccountId, u64> {
+    let used = accounts.iter().filter(|(_, account)| account.nonce > 0);
+    used.map(|(id, account)| (*id, account.nonce)).collect()
 }
 
 fn accounts(state: &MemoryState) -> BTreeMap<AccountId, Account> {

@@ -371,7 +371,7 @@ impl Checker {
 
     /// A machine's ledger is in this state after its last final block; `whole` if the state comes from the disk.
     pub fn ledger_at(&mut self, at: usize, height: u64, state: &MemoryState, whole: bool) {
-        let Some(books) = self.books.as_ref().filter(|_| self.honest[at]) else { return };
+        let Some(books) = self.books.as_mut().filter(|_| self.honest[at]) else { return };
         let audited = match whole {
             true => books.audit_whole(at, height, state),
             false => books.audit(at, height, state),

@@ -8,6 +8,7 @@ mod books;
 mod checker;
 mod dice;
 mod disk;
+mod duty;
 mod fault;
 mod gate;
 mod ledger;

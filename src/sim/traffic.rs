@@ -1,7 +1,8 @@
 //! Traffic: what the users of a simulated ledger have, and what they ask of it, good and bad.
 //!
 //! A few accounts pay each other, register nodes, open deals, confirm and end them. Some ask for what is not theirs or what
-//! they cannot pay, use a nonce twice or too early, or have no account yet. All are signed for real.
+//! they cannot pay, use a nonce twice or too early, or have no account yet. All are signed for real. In about half of the runs
+//! storage costs something, and the storage nodes do their duty too (`duty`).
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,11 +11,12 @@ use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BI
 use crate::ledger::record::{StorageParams, ValidatorEntry};
 use crate::ledger::{Genesis, MemoryState};
 use crate::mempool::Capacity;
-use crate::types::{AccountId, Amount, ByteCount, Height, Millis, Role, Roles, SlotRoot};
+use crate::types::{AccountId, Amount, ByteCount, Height, Millis, Role, Roles};
 use crate::wire::tx::{FileCommit, NodeAnnouncement, repair_bounds};
 use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, ValidatorSet, VerifiedTx};
 
 use super::dice::Dice;
+use super::duty::{Turn, Wish, slot_root};
 use super::ledger::beacon_head;
 use super::plan::Plan;
 use super::ring::CHAIN;
@@ -25,6 +27,13 @@ const USERS: usize = 5;
 const STORES: usize = 5;
 /// Credits of each account at the beginning.
 const BALANCE: u64 = 1_000;
+/// The same where storage costs something.
+const RICH: u64 = 100_000;
+/// Credits for one GiB and epoch there: 62 for one of the short slots.
+const PRICE: u64 = 1 << 27;
+/// Turns of storage nodes in a run, and for how long after the faults, ms.
+const TURNS: usize = 150;
+const TURNS_AFTER: u64 = 500;
 /// Bytes that a storage node offers.
 const CAPACITY: u64 = 1 << 20;
 /// Data shards and parity shards of each file.
@@ -45,21 +54,27 @@ pub struct Traffic {
     pub capacity: Capacity,
     /// What is asked for.
     pub txs: Vec<VerifiedTx>,
+    /// Whether storage costs something, and storage nodes do their duty: in about half of the runs.
+    pub priced: bool,
     /// Who hands which of them in, and where: time, machine, place in the list.
-    pub submissions: Vec<(u64, usize, usize)>,
+    submissions: Vec<(u64, usize, usize)>,
+    /// When it is a storage node's turn, and at which machine.
+    turns: Vec<(u64, usize, Turn)>,
 }
 
 impl Traffic {
     /// The traffic of a run.
     pub fn draw(seed: u64, plan: &Plan, set: &ValidatorSet) -> Self {
         let mut dice = Dice::new(seed, 4);
-        let genesis = genesis(plan.epoch_blocks, dice.between(1, 12), set);
+        let mut duties = Dice::new(seed, 5);
+        let priced = duties.percent(50);
+        let genesis = genesis(priced, plan.epoch_blocks, dice.between(1, 12), set);
         let genesis = MemoryState::genesis(&genesis).expect("the accounts, nodes and validators are listed");
         let total = dice.between(8 << 10, 64 << 10) as usize;
         let capacity = Capacity { total, sender: total / dice.between(1, 4) as usize };
         let count = dice.between(6, 40) as usize;
         let mut nonces = [0; USERS + 1];
-        let txs: Vec<_> = (0..count).map(|_| draw_tx(&mut nonces, &mut dice)).collect();
+        let txs: Vec<_> = (0..count).map(|_| draw_tx(priced, &mut nonces, &mut dice)).collect();
         let mut submissions = Vec::new();
         for number in 0..count {
             // Now and then all at once; else in their order, roughly.
@@ -71,7 +86,19 @@ impl Traffic {
             // Whoever has no answer asks again.
             submissions.push((plan.heal_at + dice.between(1, 200), dice.below(plan.places.len()), number));
         }
-        Self { genesis: Arc::new(genesis), capacity, txs, submissions }
+        let mut turns = Vec::new();
+        for _ in 0..if priced { TURNS } else { 0 } {
+            let (key, luck) = (duties.pick(&STORE_KEYS[..STORES]).clone(), duties.between(0, 99));
+            let (when, at) = (duties.between(0, plan.heal_at + TURNS_AFTER), duties.below(plan.places.len()));
+            turns.push((when, at, Turn { key, luck }));
+        }
+        Self { genesis: Arc::new(genesis), capacity, txs, priced, submissions, turns }
+    }
+
+    /// All that is asked for: time, machine, wish.
+    pub fn wishes(&self) -> impl Iterator<Item = (u64, usize, Wish)> {
+        let drawn = self.submissions.iter().map(|(when, at, number)| (*when, *at, Wish::Tx(self.txs[*number].clone())));
+        drawn.chain(self.turns.iter().map(|(when, at, turn)| (*when, *at, Wish::Turn(Box::new(turn.clone())))))
     }
 }
 
@@ -93,9 +120,14 @@ fn announcement(key: &SecretKey, operator: String, role: Role) -> NodeAnnounceme
     }
 }
 
-fn genesis(epoch_blocks: u64, pending_blocks: u64, set: &ValidatorSet) -> Genesis {
+fn genesis(priced: bool, epoch_blocks: u64, pending_blocks: u64, set: &ValidatorSet) -> Genesis {
     let (account, millis) = (account(0), Millis::new);
-    let store = |(n, key)| GenesisNode { account, announcement: announcement(key, format!("{n}"), Role::Storage) };
+    // Who does its duty has an account of its own, so that each can have its turn in the same block.
+    let keeper = |key: &SecretKey| if priced { key.public().account_id() } else { account };
+    let store = |(n, key): (usize, &SecretKey)| GenesisNode {
+        account: keeper(key),
+        announcement: announcement(key, format!("{n}"), Role::Storage),
+    };
     let template = announcement(&STORE_KEYS[0], "validators".to_owned(), Role::Validator);
     let validator = |node| {
         let announcement = NodeAnnouncement { node, beacon_head: beacon_head(&node), ..template.clone() };
@@ -103,24 +135,28 @@ fn genesis(epoch_blocks: u64, pending_blocks: u64, set: &ValidatorSet) -> Genesi
     };
     let validators = set.members().iter().map(|member| validator(member.node));
     let entry = |member: &crate::wire::Validator| ValidatorEntry { node: member.node, power: member.power, account };
-    let credit = |user| GenesisAccount { account: self::account(user), balance: Amount::new(BALANCE) };
+    let balance = Amount::new(if priced { RICH } else { BALANCE });
+    let users = (0..USERS).map(self::account);
+    let keepers = STORE_KEYS.iter().take(if priced { STORES } else { 0 }).map(keeper);
+    let usual = StorageParams::usual(epoch_blocks);
+    let storage = StorageParams { price: if priced { PRICE } else { 0 }, samples: 4, ..usual };
     Genesis {
         version: GENESIS_VERSION,
         name: "simulated".to_owned(),
         time: Millis::ZERO,
         epoch_blocks,
         pending_blocks,
-        // Deals cost nothing here, so that balances follow from the transfers alone.
-        storage: StorageParams { price: 0, ..StorageParams::usual(epoch_blocks) },
+        // Where deals cost nothing, balances follow from the transfers alone.
+        storage,
         timing: Timing { idle_interval: millis(1), view_floor: millis(1), view_cap: millis(1) },
-        accounts: (0..USERS).map(credit).collect(),
+        accounts: users.chain(keepers).map(|account| GenesisAccount { account, balance }).collect(),
         nodes: STORE_KEYS.iter().take(STORES).enumerate().map(store).chain(validators).collect(),
         validators: set.members().iter().map(entry).collect(),
     }
     .sorted()
 }
 
-fn draw_tx(nonces: &mut [u64; USERS + 1], dice: &mut Dice) -> VerifiedTx {
+fn draw_tx(priced: bool, nonces: &mut [u64; USERS + 1], dice: &mut Dice) -> VerifiedTx {
     // User 0 has registered all nodes, so its wishes are granted more often.
     let user = if dice.percent(20) { 0 } else { dice.below(USERS + 1) };
     let next = &mut nonces[user];
@@ -132,12 +168,18 @@ fn draw_tx(nonces: &mut [u64; USERS + 1], dice: &mut Dice) -> VerifiedTx {
             *next - 1
         }
     };
-    let body = TxBody { chain: CHAIN, sender: account(user), nonce, action: draw_action(user, dice) };
+    let body = TxBody { chain: CHAIN, sender: account(user), nonce, action: draw_action(priced, user, dice) };
     VerifiedTx::verify(&CHAIN, Tx::sign(body, &USER_KEYS[user])).expect("every wish is well-formed")
 }
 
-fn draw_action(user: usize, dice: &mut Dice) -> Action {
+fn draw_action(priced: bool, user: usize, dice: &mut Dice) -> Action {
     let owner = if dice.percent(80) { user } else { dice.below(USERS) };
+    if priced && dice.percent(30) {
+        return match dice.below(3) {
+            0 => Action::RenewFile { file: manifest(owner, dice).id(), epochs: dice.between(1, 5) as u32 },
+            _ => Action::CommitFile(Box::new(commit(user, dice))),
+        };
+    }
     match dice.below(10) {
         0 => register(user, dice),
         1..=2 => Action::CommitFile(Box::new(commit(user, dice))),
@@ -181,7 +223,7 @@ fn manifest(owner: usize, dice: &mut Dice) -> PublicManifest {
         manifest.cipher_len = CAPACITY;
     }
     let len = manifest.slot_len();
-    manifest.slots = (0..data + parity).map(|n| SlotInfo { root: SlotRoot::from_bytes([n; 32]), len }).collect();
+    manifest.slots = (0..data + parity).map(|n| SlotInfo { root: slot_root(n, len), len }).collect();
     manifest
 }
 

@@ -19,6 +19,7 @@ use super::books::Books;
 use super::checker::Checker;
 use super::dice::Dice;
 use super::disk::Disk;
+use super::duty::Wish;
 use super::fault;
 use super::ledger::{Common, LedgerApp};
 use super::machine::{Machine, Wanted, first_epoch};
@@ -77,7 +78,7 @@ pub enum Happening {
     /// A script's message leaves.
     Scripted(usize, Vec<usize>, Arc<Message>),
     /// A user hands in a transaction: machine.
-    Submission(usize, VerifiedTx),
+    Submission(usize, Wish),
 }
 
 /// The world of one run.
@@ -170,9 +171,8 @@ impl World {
     }
 
     fn begin(&mut self, traffic: Option<Traffic>) {
-        for (when, at, number) in traffic.iter().flat_map(|traffic| &traffic.submissions) {
-            let tx = traffic.as_ref().map(|traffic| traffic.txs[*number].clone());
-            tx.into_iter().for_each(|tx| self.after(*when, Happening::Submission(*at, tx)));
+        for (when, at, wish) in traffic.iter().flat_map(Traffic::wishes) {
+            self.after(when, Happening::Submission(at, wish));
         }
         for at in 0..self.machines.len() {
             if self.machines[at].place.role != Role::Dead {
@@ -311,7 +311,7 @@ impl World {
             Happening::Fault(at) if self.goal.is_none() => self.fault(at),
             Happening::Heal => self.heal(),
             Happening::Scripted(at, to, message) => self.scripted(at, &to, message),
-            Happening::Submission(at, tx) => self.submit(at, tx),
+            Happening::Submission(at, wish) => self.wish(at, wish),
             _ => {}
         }
     }

@@ -48,8 +48,9 @@ pub const MEMPOOL_SENDER_BYTES_MAX: usize = 8 << 20;
 pub const NONCE_AHEAD_MAX: u64 = 4_096;
 /// Final blocks after which a transaction that still waits is dropped.
 pub const MEMPOOL_BLOCKS_MAX: u64 = 10_000;
-/// Deadlines that one block works off; the rest wait for the next.
-pub const DUE_PER_BLOCK_MAX: u32 = 64;
+/// Deadlines that one block works off; the rest wait for the next. A block can open many more small deals than it can work
+/// off, so this decides how long a flood of them holds up audits.
+pub const DUE_PER_BLOCK_MAX: u32 = 1_024;
 /// Slots that the transactions of one block open, end or move. Each costs a few records of the state tree, most of them its own.
 pub const BLOCK_SLOTS_MAX: u32 = 16_384;
 /// Slots handled by deadlines of one block after which the rest wait for the next.

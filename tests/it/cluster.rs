@@ -210,8 +210,7 @@ fn genesis(members: &[Member]) -> Genesis {
         time: Millis::new(1_700_000_000_000),
         epoch_blocks: 20,
         pending_blocks: 1_000,
-        // Tests that stop storage nodes ask what happens before their slots are lost.
-        storage: StorageParams { grace: u8::MAX, ..StorageParams::usual(20) },
+        storage: StorageParams::usual(20),
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: members.iter().map(account).collect(),
         nodes: members.iter().map(node).collect(),

@@ -16,7 +16,7 @@ use crate::cluster::{BALANCE, Cluster, PATIENCE};
 use crate::nodes::{get_bytes, sample};
 
 /// Puts a file of so many slots.
-async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult {
+pub async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutResult {
     let request = PutRequest {
         name: "a file".to_owned(),
         len: Some(bytes.len() as u64),
@@ -38,7 +38,7 @@ pub fn deal(handle: &Handle, file: FileId) -> (Deal, PublicManifest) {
     (deal, *manifest.expect("an open deal"))
 }
 
-fn entry(handle: &Handle, node: NodeId) -> NodeEntry {
+pub fn entry(handle: &Handle, node: NodeId) -> NodeEntry {
     match handle.record(&Key::Node(node)).expect("a readable state") {
         Some(Record::Node(entry)) => *entry,
         other => panic!("no node: {other:?}"),
@@ -66,11 +66,11 @@ pub fn name_of(cluster: &Cluster, node: NodeId) -> String {
     entry(&user, node).announcement.name
 }
 
-fn slot_file(cluster: &Cluster, name: &str, root: &str) -> PathBuf {
+pub fn slot_file(cluster: &Cluster, name: &str, root: &str) -> PathBuf {
     cluster.home(name).join("slots").join(&root[..2]).join(root)
 }
 
-async fn started(storage: u8) -> Cluster {
+pub async fn started(storage: u8) -> Cluster {
     let mut cluster = Cluster::audited(storage, 1);
     cluster.start_all().await;
     cluster.reach(1).await;

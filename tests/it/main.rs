@@ -1,6 +1,7 @@
 //! Integration tests: whole nodes with real databases and real connections.
 
 mod accounts;
+mod attacks;
 mod bad_input;
 mod cluster;
 mod command_line;
@@ -11,5 +12,6 @@ mod nodes;
 mod processes;
 mod promise;
 mod quorum;
+mod thieves;
 mod thresholds;
 mod uploads;

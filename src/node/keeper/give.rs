@@ -36,11 +36,13 @@ pub async fn run(keeper: Keeper) {
     let (mut last, mut cursor) = (None, None);
     while let Some(height) = tips.next().await {
         let epoch = height.get().saturating_sub(1) / epoch_blocks;
-        let begins = last.is_some_and(|last| last < epoch);
-        last = Some(epoch);
-        if !begins || keeper.is_behind() {
+        let first = *last.get_or_insert(epoch);
+        // Not before this epoch's audit is over: what it asks for stays until then.
+        let drawn = epoch_blocks == 1 || height.get() > epoch.saturating_mul(epoch_blocks).saturating_add(1);
+        if first >= epoch || !drawn || keeper.is_behind() || is_asked(&keeper) {
             continue;
         }
+        last = Some(epoch);
         let given = tokio::select! {
             given = some(&keeper, &pace, storage.relief_percent, &mut cursor) => given,
             () = keeper.handle.stop_token().cancelled() => return,
@@ -49,6 +51,11 @@ pub async fn run(keeper: Keeper) {
             tracing::info!(%error, "a slot was not given to an emptier node");
         }
     }
+}
+
+/// Whether an audit of this node waits for its answer.
+fn is_asked(keeper: &Keeper) -> bool {
+    matches!(keeper.handle.record(&Key::Challenge(keeper.me())), Ok(Some(_)))
 }
 
 /// Whether the node is full enough to give.

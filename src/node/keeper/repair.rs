@@ -15,6 +15,7 @@ use crate::ledger::record::{Deal, SlotId};
 use crate::ledger::{Key, Record};
 use crate::node::handle::NodeError;
 use crate::node::slots::serve;
+use crate::store::StoreError;
 use crate::types::Height;
 use crate::wire::{Action, SlotInfo};
 
@@ -149,6 +150,8 @@ async fn one(keeper: &Keeper, want: &Want, pace: &Pace) -> Result<(), NodeError>
         Kind::Lost | Kind::Back if !deal.lost.has(slot) => return Ok(()),
         Kind::Drained if mine || deal.lost.has(slot) => return Ok(()),
         Kind::Back => {}
+        // It was brought here before, when it could not be claimed yet.
+        Kind::Drained if is_here(keeper, want.id, info).await? => {}
         Kind::Own | Kind::Lost | Kind::Drained => {
             Rebuild::new(keeper, want.id, &deal, &manifest)?.run(keeper, pace).await?
         }
@@ -160,6 +163,15 @@ async fn one(keeper: &Keeper, want: &Want, pace: &Pace) -> Result<(), NodeError>
         return Ok(());
     }
     take(keeper, want, info).await
+}
+
+/// Whether the slot's bytes are here, whole as far as is known.
+async fn is_here(keeper: &Keeper, id: SlotId, info: SlotInfo) -> Result<bool, NodeError> {
+    let slots = keeper.slots.clone();
+    blocking(move || {
+        Ok::<_, StoreError>(slots.of_file(&id.file)?.contains(&(id.slot, info.root)) && slots.has(&info.root)?)
+    })
+    .await
 }
 
 async fn take(keeper: &Keeper, want: &Want, info: SlotInfo) -> Result<(), NodeError> {
@@ -185,6 +197,8 @@ async fn take(keeper: &Keeper, want: &Want, info: SlotInfo) -> Result<(), NodeEr
             }
             Ok(())
         }
+        // Its holder has to prove it first; the copy here is claimed later.
+        Err(NodeError::Rejected { code: "asked", reason, .. }) => Err(NodeError::Unavailable(reason)),
         Err(NodeError::Rejected { code, reason, .. }) => {
             let open = deal.filter(|deal| deal.status.is_open());
             if open.as_ref().is_some_and(is_mine) {

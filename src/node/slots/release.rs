@@ -143,7 +143,8 @@ fn has_other_holder(deal: &Deal, slot: u8, me: &NodeId) -> bool {
     !deal.lost.has(slot) && deal.placement.get(usize::from(slot)) != Some(me)
 }
 
-/// Slots that are this node's by an open deal count against whoever brought them no more.
+/// Slots that are this node's by an open deal count against whoever brought them no more. One that the ledger says it holds,
+/// by an old receipt, and that is not here any more, is fetched anew before an audit asks for it.
 pub(super) async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
     let (deal, manifest) = match handle.file(&file) {
         Ok((deal, Some(manifest))) if deal.status.is_open() => (deal, manifest),
@@ -157,11 +158,19 @@ pub(super) async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
         };
         let places: Vec<u8> = held.of_file(&file)?.iter().filter(|slot| listed(slot)).map(|slot| slot.0).collect();
         held.covered(&file, &places);
-        Ok(())
+        Ok(missing(&deal, &me, &places))
     });
-    if let Err(error) = done.await {
-        tracing::warn!(%file, %error, "the slots of a deal could not be looked up");
+    match done.await {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => handle.lacking().add(missing.into_iter().map(|slot| SlotId { file, slot })),
+        Err(error) => tracing::warn!(%file, %error, "the slots of a deal could not be looked up"),
     }
+}
+
+/// Slots that the node holds by its receipt and that are not among those that are here.
+fn missing(deal: &Deal, me: &NodeId, here: &[u8]) -> Vec<u8> {
+    let mine = |slot: &u8| deal.placement.get(usize::from(*slot)) == Some(me) && !here.contains(slot);
+    deal.confirmed.iter().filter(mine).collect()
 }
 
 /// Removes a file's slots, or one of them.
