@@ -144,7 +144,7 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
             let rest = if n > told.len() { format!(", and {} older ones", n - told.len()) } else { String::new() };
             let error =
                 CliError::new(Exit::Conflict, format!("{n} files are named {text:?}: {}{rest}", told.join(", ")));
-            Err(error.hint(format!("give an id instead of the name: {newest} is the newest; see `trullo ls`")).into())
+            Err(error.hint(format!("give the id of one of them; {newest} is the newest, `trullo ls` lists all")).into())
         }
     }
 }

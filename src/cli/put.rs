@@ -39,9 +39,10 @@ Prints the file's id. With --json the last line is
   {\"type\":\"summary\",\"file_id\":..,\"status\":\"final\",\"height\":..,\"bytes\":..,\"seconds\":..}
 An interrupted put goes on where it was when the same command is run again, unless the file was changed.
 
-What a flag does not set is as in [files] of the configuration; `trullo config show` prints it.
-Exit 6 with the id on stdout: pending, with too few confirmations so far. The nodes that are missing stand on stderr; it becomes
-final by itself when enough of them are back, and `trullo stat` says so. Exit 6 without an id: nothing is on the ledger.";
+What a flag does not set is as in [files] of the configuration; see `trullo config show`.
+Exit 6 with the id on stdout: pending, with too few confirmations so far. The missing nodes
+stand on stderr; it becomes final by itself when enough of them are back: see `trullo stat`.
+Exit 6 without an id: nothing is on the ledger.";
 
 const KEPT: &str = "what was stored is kept: run the same command again to go on";
 

@@ -37,10 +37,11 @@ far would have shown that 1 % of the node's bytes are gone.";
 const HEALTH: &str = "Examples:
   trullo storage health
 
-Files whose lost slots other nodes rebuild now; the most endangered stand first. A file that has lost fewer slots than its
-repair threshold allows is not among them; `trullo file health` shows it.
-`annual loss` is the chance that a file is lost within a year, from the measured rate of node loss and time of repair. It takes
-nodes to be lost independently of one another; what was never seen is given as `below`.";
+Files whose lost slots other nodes rebuild now; the most endangered stand first. A file that
+holds more slots than its repair threshold is not among them: see `trullo file health`.
+`annual loss` is the chance that a file is lost within a year, from the measured rate of node loss and
+time of repair. It takes nodes to be lost independently of one another; what was never seen is given
+as `below`.";
 
 const LEAVE: &str = "Examples:
   trullo --home net/storage-1 storage leave
@@ -53,9 +54,11 @@ const FILE_HEALTH: &str = "Examples:
   trullo file health photo.jpg
   trullo file health 3f9c0a41d2b7e685 --json
 
-Lost slots are rebuilt by other nodes when as few are held as the file's repair threshold says; then all of them are. Above it
-a lost slot is not rebuilt and not paid for; if its last holder comes back with it, it counts again.
-`annual loss` is the chance that the file is lost within a year while it is paid for; see `trullo storage health --help`.";
+Lost slots are rebuilt by other nodes when as few are held as the file's repair threshold says;
+then all of them are. Above it a lost slot is not rebuilt and not paid for; if its last holder
+comes back with it, it counts again.
+`annual loss` is the chance that the file is lost within a year while it is paid for; see
+`trullo storage health --help`.";
 
 const RENEW: &str = "Examples:
   trullo renew photo.jpg --epochs 1000

@@ -54,7 +54,7 @@ fn put(slots: &Slots, sample: &Sample, id: u8) -> bool {
 /// Names of all slot files in the directory, without the uploads.
 fn files(dir: &Path) -> BTreeSet<String> {
     let list = |dir: &Path| std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
-    let shelves = list(dir).filter(|path| !path.ends_with("tmp"));
+    let shelves = list(dir).filter(|path| path.is_dir() && !path.ends_with("tmp"));
     let names = shelves.flat_map(|shelf| list(&shelf).collect::<Vec<_>>());
     names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
@@ -101,6 +101,9 @@ fn acknowledged_slots_survive_and_what_was_not_leaves_nothing_behind() {
             interrupted += u32::from(acknowledged.len() < samples.len());
 
             let disk = Disk::holding(disk.after_power_loss(&mut rng));
+            // It is another run of the machine that finds this.
+            std::fs::create_dir_all(&dir).expect("a directory");
+            std::fs::write(dir.join("boot"), "another run").expect("a file");
             let local = open(&disk).expect("an image after a crash opens");
             let slots = Slots::open(&dir, local, SETTINGS).expect("the slots open");
             for (n, held) in acknowledged {

@@ -243,7 +243,7 @@ async fn a_full_storage_node_leaves_the_file_pending_with_its_reason_and_room_fo
     }
     let failure = put_bytes(&user, sample(1_000_001)).await.expect_err("no room anywhere");
     assert!(matches!(failure, NodeError::Unavailable(_)), "{failure:?}");
-    assert!(failure.to_string().contains("no storage node confirmed its slot"), "{failure}");
+    assert!(failure.to_string().contains("storage nodes have to confirm their slots, and too few do"), "{failure}");
     go_on(&cluster, "validator-1").await;
     cluster.stop_all().await;
 }
@@ -339,11 +339,17 @@ async fn wrong_requests_get_a_reason_and_a_code_and_garbage_is_dropped() {
             "code",
         ),
         (
-            format!("POST /v1/files?name=a&data=1&parity=0 HTTP/1.1{good}\r\nContent-Length: 18446744073709551613"),
+            format!(
+                "POST /v1/files?name=a&data_shards=1&parity_shards=0 HTTP/1.1{good}\r\nContent-Length: 18446744073709551613"
+            ),
             503,
             "storage nodes",
         ),
-        (format!("POST /v1/files?name=a&data=0&parity=0 HTTP/1.1{good}\r\nContent-Length: 3"), 400, "shard"),
+        (
+            format!("POST /v1/files?name=a&data_shards=0&parity_shards=0 HTTP/1.1{good}\r\nContent-Length: 3"),
+            400,
+            "shard",
+        ),
     ];
     for (head, status, text) in &cases {
         let (have, body) = ask(&server, head, b"abc").await;

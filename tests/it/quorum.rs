@@ -241,6 +241,6 @@ fn a_name_that_several_files_have_is_an_error_that_lists_them() {
     for part in ["2 files are named", &ids[0], &ids[1], "1000 B", "2.0 KiB", "put 20"] {
         assert!(said.contains(part), "{part:?} in {said}");
     }
-    assert!(text(&error, "hint").contains("give an id instead of the name"), "{error}");
+    assert!(text(&error, "hint").contains("give the id of one of them"), "{error}");
     assert_eq!(trullo(&["--home", &user, "get", &ids[1], "-o", "-"]).stdout.len(), 2_000);
 }

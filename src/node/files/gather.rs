@@ -140,3 +140,88 @@ pub fn told(handle: &Handle, nodes: &[(NodeId, String)]) -> Result<String, NodeE
     };
     Ok(nodes.iter().map(one).collect::<Vec<_>>().join("; "))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::crypto::SecretKey;
+    use crate::types::{AccountId, ChainId, Height, SlotRoot};
+    use crate::wire::SlotInfo;
+
+    /// The far ends of an upload: whether the node takes it, and what it says in the end.
+    type Ends = (oneshot::Sender<bool>, oneshot::Sender<Result<StorageReceipt, SlotPeerError>>);
+
+    fn manifest() -> PublicManifest {
+        PublicManifest {
+            version: 1,
+            owner: AccountId::from_bytes([1; 32]),
+            nonce: [2; 32],
+            data: 2,
+            parity: 2,
+            chunk_bytes: 1 << 20,
+            cipher_len: 100,
+            slots: vec![SlotInfo { root: SlotRoot::from_bytes([3; 32]), len: 50 }; 4],
+            sealed: Vec::new(),
+        }
+    }
+
+    fn uploads() -> (Vec<SlotUpload>, Vec<Ends>) {
+        let one = |n: u8| {
+            let (ready, opened) = oneshot::channel();
+            let (say, done) = oneshot::channel();
+            let (shards, finish) = (mpsc::channel(1).0, oneshot::channel().0);
+            let node = SecretKey::from_seed(&[n; 32]).public().node_id();
+            (SlotUpload { node, shards, finish, opened, done }, (ready, say))
+        };
+        (0..4).map(one).unzip()
+    }
+
+    fn receipt(slot: u8) -> StorageReceipt {
+        let (chain, manifest) = (ChainId::from_bytes([9; 32]), manifest());
+        let key = SecretKey::from_seed(&[slot; 32]);
+        StorageReceipt::sign(&chain, &manifest.id(), slot, Height::new(9), &manifest.slots[0], &key)
+    }
+
+    /// Long enough to fail a test that waits.
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_put_waits_up_to_its_success_threshold_and_says_who_is_missing() {
+        let (uploads, ends) = uploads();
+        let nodes: Vec<_> = uploads.iter().map(|upload| upload.node).collect();
+        let mut slow = Vec::new();
+        for (slot, (_, say)) in (0_u8..).zip(ends) {
+            match slot {
+                1 => say.send(Err(SlotPeerError::Kept("away".to_owned()))).expect("it is asked"),
+                3 => slow.push(say),
+                _ => say.send(Ok(receipt(slot))).expect("it is asked"),
+            }
+        }
+        let thresholds = Thresholds { quorum: 2, success: Some(2), repair: 3 };
+        let gathered = tokio::time::timeout(LONG, gather(uploads, &manifest(), &thresholds, 2 * LONG)).await;
+        let Gathered { receipts, missing, waiting } = gathered.expect("it does not wait for the slow one");
+        assert_eq!(receipts.iter().map(|receipt| receipt.slot).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(missing.iter().map(|missing| missing.node).collect::<Vec<_>>(), [nodes[1], nodes[3]]);
+        assert!(missing.iter().all(|missing| missing.follows), "{missing:?}");
+        assert!(!waiting.is_empty() && slow.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn it_is_known_at_the_start_whether_enough_nodes_take_their_slots() {
+        for (opened, enough) in [([true, true, true, false], true), ([true, false, false, true], false)] {
+            let (mut uploads, ends) = uploads();
+            let mut kept = Vec::new();
+            for (open, (ready, say)) in opened.into_iter().zip(ends) {
+                ready.send(open).expect("it is asked");
+                kept.push(say);
+            }
+            assert_eq!(enough_open(&mut uploads, 3, LONG).await, enough, "{opened:?}");
+        }
+        let (mut uploads, mut ends) = uploads();
+        let _silent = ends.pop();
+        ends.drain(..).for_each(|(ready, _)| ready.send(true).expect("it is asked"));
+        assert!(enough_open(&mut uploads, 3, LONG).await, "the silent one is not waited for");
+    }
+}

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, FRAMES_UNANSWERED, receive, send, send_frame};
 use super::serve;
 use crate::files::proof::{self, Grain};
-use crate::net::Misbehaviour;
+use crate::net::{Misbehaviour, StreamError};
 use crate::node::handle::Handle;
 use crate::types::{FileId, NodeId};
 use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
@@ -50,6 +50,19 @@ impl From<tokio::time::error::Elapsed> for SlotPeerError {
     }
 }
 
+/// Why no stream could be opened, in one line. The network tells every address it tried, each with all its causes.
+fn told(error: StreamError) -> String {
+    const CAUSES: [&str; 4] = ["Connection refused", "No route to host", "Network is unreachable", "timed out"];
+    match error {
+        StreamError::Unreachable { reason, .. } => {
+            let known = CAUSES.into_iter().find(|cause| reason.contains(cause)).map(str::to_lowercase);
+            let first = || reason.lines().next().unwrap_or_default().to_owned();
+            format!("it cannot be reached: {}", known.unwrap_or_else(first))
+        }
+        error => error.to_string(),
+    }
+}
+
 /// Bytes to a storage node and back: over the network, or within this process.
 trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
@@ -72,7 +85,7 @@ impl SlotPeer {
             Some(stream) => Box::new(stream),
             None => {
                 let stream = handle.net().open_stream(node).await;
-                Box::new(stream.map_err(|error| SlotPeerError::Unreachable(error.to_string()))?)
+                Box::new(stream.map_err(|error| SlotPeerError::Unreachable(told(error)))?)
             }
         };
         Ok(Self { stream, node, handle: handle.clone(), written: 0, unanswered: 0 })
@@ -167,5 +180,20 @@ impl SlotPeer {
     pub async fn close(mut self) {
         // Nothing depends on a farewell.
         let _ = tokio::time::timeout(PATIENCE, self.stream.shutdown()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_a_person_can_read() {
+        let node = NodeId::from_bytes([1; 32]);
+        let told = |reason: &str| told(StreamError::Unreachable { node, reason: reason.to_owned() });
+        let tried =
+            "Failed to negotiate: [(/ip4/127.0.0.1/tcp/1: : errors occurred:\n - Connection refused (os error 111))]";
+        assert_eq!(told(tried), "it cannot be reached: connection refused");
+        assert_eq!(told("no connection within 10s\nmore"), "it cannot be reached: no connection within 10s");
     }
 }
