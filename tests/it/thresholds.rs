@@ -35,13 +35,13 @@ fn is_listed(handle: &Handle, file: FileId) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_above_the_repair_threshold_waits_and_one_at_it_is_rebuilt_with_all_others() {
-    let mut cluster = Cluster::audited(7, 1);
+    let mut cluster = Cluster::audited(5, 1);
     cluster.start_all().await;
     cluster.reach(1).await;
     let user = cluster.handle("user-1");
     let bytes = sample(900_000);
-    let wanted = Wanted { min_confirmations: Some(5), repair_threshold: Some(3), ..Wanted::default() };
-    let file = put_with(&user, &bytes, (2, 3), wanted).await.file;
+    let wanted = Wanted { min_confirmations: Some(3), repair_threshold: Some(1), ..Wanted::default() };
+    let file = put_with(&user, &bytes, (1, 2), wanted).await.file;
     let old = deal(&user, file).0.placement;
     let names: Vec<_> = old.iter().map(|node| name_of(&cluster, *node)).collect();
     cluster.stop(&names[0]).await;
