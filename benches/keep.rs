@@ -242,7 +242,8 @@ async fn repair(rounds: usize, peer: Option<Vec<Duration>>) -> Result<()> {
     let (mut times, mut given_up) = (Vec::new(), Vec::new());
     for at in 0..rounds {
         // A new network for each round: nodes that were given up come back with a pause.
-        let net = Trullo::up("keep-repair", 7, 50, None)?;
+        // Blocks come often enough for the ledger to notice soon, and seldom enough to leave the processors to the repair.
+        let net = Trullo::up("keep-repair", 7, 200, None)?;
         let bytes = random(&format!("repair-{at}"), LARGE);
         let (_, id) = time_put(&net, "repair", bytes.clone()).await?;
         let mut killed = Vec::new();
