@@ -342,6 +342,10 @@ impl Mempool {
     pub fn has_next(&self) -> bool {
         !self.ready.is_empty()
     }
+    /// Whether some wait beside these `count` ones. Cost: nothing if more than so many wait.
+    pub fn has_beyond(&self, count: usize, ids: impl Iterator<Item = TxId>) -> bool {
+        self.has_next() && (self.len() > count || self.len() > ids.filter(|id| self.by_id.contains_key(id)).count())
+    }
     /// Up to `count` of those that have waited for a final block at least, or of all when none becomes final (`stalled`):
     /// the oldest first, beginning at a place in their order that wraps around.
     pub fn overdue(&self, from: usize, count: usize, stalled: bool) -> Vec<VerifiedTx> {

@@ -57,6 +57,21 @@ fn whoever_submits_learns_why_not() {
 }
 
 #[test]
+fn what_is_in_a_block_already_is_no_work_for_the_next() {
+    let mut pool = pool(9, 9);
+    let none = || std::iter::empty::<TxId>();
+    assert!(!pool.has_beyond(0, none()));
+    pool.insert(tx(1, 0), Some(0)).expect("room");
+    assert!(pool.has_beyond(0, none()));
+    let block = [tx(1, 0).id(), tx(2, 0).id()];
+    assert!(!pool.has_beyond(2, block.into_iter()), "the other one was never here");
+    pool.insert(tx(3, 0), Some(0)).expect("room");
+    assert!(pool.has_beyond(2, block.into_iter()));
+    pool.insert(tx(3, 1), Some(0)).expect("room");
+    assert!(pool.has_beyond(2, block.into_iter()));
+}
+
+#[test]
 fn a_newcomer_takes_the_place_of_the_last_of_whoever_holds_most() {
     let mut pool = pool(6, 6);
     (0..4).for_each(|nonce| assert_eq!(pool.insert(tx(1, nonce), Some(0)), Ok(vec![])));

@@ -1,6 +1,6 @@
 //! A network of real processes on this machine, made and ended by the program itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +12,8 @@ pub struct Testnet {
     dir: PathBuf,
     /// Its nodes, in the order validators, storage nodes, users.
     pub nodes: Vec<Node>,
+    flags: Vec<String>,
+    preload: Option<PathBuf>,
 }
 
 /// A node of it.
@@ -27,14 +29,35 @@ pub struct Node {
 impl Testnet {
     /// Makes and starts a network; it lies where the build does, so not in memory.
     pub fn up(name: &str, validators: u16, storage: u16, users: u16) -> Result<Self> {
+        Self::with(name, [validators, storage, users], &[], None)
+    }
+
+    /// The same with further flags, and with a library that every process loads first.
+    pub fn with(name: &str, counts: [u16; 3], flags: &[&str], preload: Option<&Path>) -> Result<Self> {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let mut net = Self { dir, nodes: Vec::new() };
-        let counts = [("--validators", validators), ("--storage", storage), ("--users", users)];
-        let mut command = net.testnet("up");
-        command.arg("--reset").args(counts.iter().flat_map(|(flag, count)| [(*flag).to_owned(), count.to_string()]));
-        let up = last_line(&mut command)?;
-        net.nodes = serde_json::from_value(up["nodes"].clone()).context("the nodes of the testnet")?;
+        let counts = ["--validators", "--storage", "--users"].into_iter().zip(counts.map(|count| count.to_string()));
+        let counts = counts.flat_map(|(flag, count)| [flag.to_owned(), count]);
+        let flags = counts.chain(flags.iter().map(|flag| (*flag).to_owned())).collect();
+        let mut net = Self { dir, nodes: Vec::new(), flags, preload: preload.map(Path::to_owned) };
+        net.start(true)?;
         Ok(net)
+    }
+
+    fn start(&mut self, anew: bool) -> Result<()> {
+        let mut command = self.testnet("up");
+        command.args(&self.flags).args(anew.then_some("--reset"));
+        if let Some(library) = &self.preload {
+            command.env("LD_PRELOAD", library);
+        }
+        let up = last_line(&mut command)?;
+        self.nodes = serde_json::from_value(up["nodes"].clone()).context("the nodes of the testnet")?;
+        Ok(())
+    }
+
+    /// Stops all nodes and starts them again, so that they read their changed configuration.
+    pub fn restart(&mut self) -> Result<()> {
+        last_line(&mut self.testnet("down"))?;
+        self.start(false)
     }
 
     /// A verb of `trullo testnet` for this network, with JSON as its answer.

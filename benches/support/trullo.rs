@@ -75,8 +75,22 @@ impl Trullo {
             let config = config(me, genesis(&set, tree_of_nothing(None, Height::GENESIS).root()).block.hash());
             let set = set.clone();
             let (exec, silent_until) = (commands, None);
-            let setup =
-                Setup { db, key, config, set, silent_until, links, exec, inbox, status: status_in, on_final, clock };
+            let (status_out, more_waits) =
+                (status_in, Box::new(|_: &mut dyn Iterator<Item = &Arc<Executed>>| true) as _);
+            let setup = Setup {
+                db,
+                key,
+                config,
+                set,
+                silent_until,
+                links,
+                exec,
+                inbox,
+                status: status_out,
+                on_final,
+                more_waits,
+                clock,
+            };
             cluster.statuses.push(status);
             cluster.threads.push(spawn(setup, app, queue, &cluster.inboxes[index]));
         }

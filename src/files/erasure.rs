@@ -143,24 +143,26 @@ impl Erasure {
         code.reconstruct_data(&mut all).expect("count and lengths were checked");
         Ok(())
     }
-    /// Computes one shard, data or parity, from any `data` of the others: repair, with no key. Errors: each of `ErasureError`.
-    pub fn rebuild(&self, shards: &[Option<&[u8]>], index: usize, out: &mut Vec<u8>) -> Result<(), ErasureError> {
-        let shard_len = shards.iter().flatten().next().map_or(0, |shard| shard.len());
-        self.check(shards, shard_len)?;
-        if index >= shards.len() {
-            return Err(ErasureError::Places { have: index + 1, need: shards.len() });
+    /// Computes one shard, data or parity, from any `data` of the others, in its place: repair, with no key. Others that are
+    /// missing may be computed too. Errors: each of `ErasureError`.
+    pub fn rebuild(&self, shards: &mut [Option<Vec<u8>>], index: usize) -> Result<(), ErasureError> {
+        let present: Vec<_> = shards.iter().map(Option::as_deref).collect();
+        let shard_len = present.iter().flatten().next().map_or(0, |shard| shard.len());
+        self.check(&present, shard_len)?;
+        let have = present.iter().flatten().count();
+        let missing = shards.get(index).ok_or(ErasureError::Places { have: index + 1, need: shards.len() })?.is_none();
+        if !missing {
+            return Ok(());
         }
-        let mut data = vec![0; shard_len * self.data];
-        let wanted = if index < self.data { index..index + 1 } else { 0..self.data };
-        self.restore(shards, wanted, &mut data)?;
-        out.clear();
-        if index < self.data {
-            out.extend_from_slice(&data[index * shard_len..][..shard_len]);
-        } else {
-            let mut parity = vec![0; shard_len * self.parity];
-            self.encode(&data, &mut parity);
-            out.extend_from_slice(&parity[(index - self.data) * shard_len..][..shard_len]);
+        let Some(code) = (have >= self.data).then(|| self.code()).flatten() else {
+            return Err(ErasureError::TooFew { have, need: self.data });
+        };
+        if shard_len == 0 {
+            shards[index] = Some(Vec::new());
+            return Ok(());
         }
+        let done = if index < self.data { code.reconstruct_data(shards) } else { code.reconstruct(shards) };
+        done.expect("count and lengths were checked");
         Ok(())
     }
 
@@ -236,7 +238,9 @@ mod tests {
         let mut unequal = only(&shards, &[0, 1, 2]);
         unequal[3] = Some(&bytes[..41]);
         assert_eq!(erasure.restore(&unequal, 0..3, &mut room), Err(ErasureError::ShardLen { have: 41, need: 40 }));
-        assert_eq!(erasure.rebuild(&few, 5, &mut room), Err(ErasureError::Places { have: 6, need: 5 }));
+        let mut few: Vec<_> = few.iter().map(|shard| shard.map(<[u8]>::to_vec)).collect();
+        assert_eq!(erasure.rebuild(&mut few, 5), Err(ErasureError::Places { have: 6, need: 5 }));
+        assert_eq!(erasure.rebuild(&mut few, 0), Err(ErasureError::TooFew { have: 2, need: 3 }));
     }
 
     #[test]
@@ -270,8 +274,9 @@ mod tests {
             prop_assert_eq!(erasure.restore(&some, 0..usize::from(data), &mut room), Ok(()));
             prop_assert_eq!(&room, &bytes);
             for (index, shard) in shards.iter().enumerate() {
-                prop_assert_eq!(erasure.rebuild(&some, index, &mut room), Ok(()));
-                prop_assert_eq!(&room, shard);
+                let mut some: Vec<_> = some.iter().map(|shard| shard.map(<[u8]>::to_vec)).collect();
+                prop_assert_eq!(erasure.rebuild(&mut some, index), Ok(()));
+                prop_assert_eq!(some[index].as_ref(), Some(shard));
             }
         }
     }

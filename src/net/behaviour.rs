@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::io::BufReader;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -19,6 +20,8 @@ use crate::types::{ChainId, limits};
 
 const PING_EACH: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are read from a connection at once, at most.
+const READ_AHEAD: usize = 64 << 10;
 /// Streams of one connection that are under negotiation at once.
 const NEGOTIATING_MAX: usize = 64;
 
@@ -104,7 +107,9 @@ fn transport(keypair: &Keypair, handshake: Duration) -> Result<Boxed<(PeerId, St
     });
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(limits::STREAMS_PER_CONNECTION_MAX);
-    let upgraded = named
+    // The layer above asks for 8 KiB at a time: a buffer below it saves seven of eight system calls while slots come.
+    let buffered = named.map(|stream, _| BufReader::with_capacity(READ_AHEAD, stream));
+    let upgraded = buffered
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(muxer)

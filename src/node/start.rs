@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
-use super::chain::{Chain, Inbox, Input, OnFinal, Setup, exec};
+use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
 use super::clock::Clock;
 use super::disk;
 use super::handle::{Handle, Identity, Inner};
@@ -176,6 +176,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         inbox: Inbox { inputs, messages },
         status: status_in,
         on_final: on_final(mempool.clone()),
+        more_waits: more_waits(mempool.clone()),
         clock,
     };
     let chain = start_chain(setup, stop.clone())?;
@@ -333,6 +334,16 @@ fn start_chain(
         ended
     });
     thread.map_err(|error| NodeFailure::Thread(error.to_string()))
+}
+
+/// Whether transactions wait beside those of some blocks.
+fn more_waits(mempool: Arc<Mutex<Mempool>>) -> MoreWaits {
+    Box::new(move |blocks| {
+        let blocks: Vec<_> = blocks.collect();
+        let count = blocks.iter().map(|executed| executed.verified.len()).sum();
+        let ids = blocks.iter().flat_map(|executed| &executed.verified).map(|tx| tx.id());
+        mempool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).has_beyond(count, ids)
+    })
 }
 
 /// What is done with each final block: its transactions no longer wait.

@@ -57,16 +57,24 @@ impl Slot {
     /// Reads a block and checks it against the root. Cost: the hash of one block.
     /// Errors: `Refused(Range)`; `Corrupted` names slot and offset when the disk gave other bytes back; `Io`.
     pub fn block(&self, index: u64) -> Result<Vec<u8>, SlotError> {
+        let mut bytes = Vec::new();
+        self.block_into(index, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same into a buffer that is used again, and the path that proves the block. Errors: those of `block`; the buffer's
+    /// content is undefined then.
+    pub fn block_into(&self, index: u64, bytes: &mut Vec<u8>) -> Result<Path, SlotError> {
         let (root, len) = (self.tree.root(), self.tree.len());
-        let bytes = Grain::Block.len_at(len, index).ok_or(SlotRefusal::Range { block: index, len })?;
-        let mut bytes = vec![0; bytes];
+        let block_len = Grain::Block.len_at(len, index).ok_or(SlotRefusal::Range { block: index, len })?;
+        bytes.resize(block_len, 0);
         let offset = index * BLOCK;
-        let read = self.file.read_exact_at(&mut bytes, offset);
+        let read = self.file.read_exact_at(bytes, offset);
         read.map_err(|error| StoreError::io(format!("reading slot {root} at offset {offset}"), error))?;
         let damaged = |_| StoreError::corrupted(format!("slot {root}"), format!("offset {offset}"));
         let path = self.tree.block_path(index).map_err(damaged)?;
-        proof::verify(root, len, Grain::Block, index, &bytes, &path).map_err(damaged)?;
-        Ok(bytes)
+        proof::verify(root, len, Grain::Block, index, bytes, &path).map_err(damaged)?;
+        Ok(path)
     }
 
     /// A leaf and the path that proves it. Reads the block around it and nothing else. Errors: those of `block`.

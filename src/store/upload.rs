@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use crate::wire::SlotInfo;
 
 /// Bytes of an upload that a crash may cost, at most.
 pub const UPLOAD_SYNC_BYTES: u64 = 32 << 20;
+/// The disk is set to work each time so many bytes have come, so that little is left to wait for at the end.
+const WRITE_BACK_BYTES: u64 = 2 << 20;
 /// Room is asked for in steps of this many bytes when more comes than was expected.
 const GROW_BYTES: u64 = 1 << 20;
 
@@ -30,6 +33,8 @@ pub struct Upload {
     hasher: Option<SlotHasher>,
     durable: u64,
     written: u64,
+    /// What the disk was told to write.
+    begun: u64,
     room: u64,
     // Last, so that the upload is free for others only when all else is done.
     _held: Hold,
@@ -61,7 +66,7 @@ impl Upload {
         let written = hasher.len();
         let durable = slots.local.read(tables::UPLOADS, &id)?.and_then(|row| row.try_into().ok());
         let durable = durable.map_or(0, u64::from_be_bytes).min(written);
-        Ok(Self { slots, id, file, hasher: Some(hasher), durable, written, room, _held: held })
+        Ok(Self { slots, id, file, hasher: Some(hasher), durable, written, begun: written, room, _held: held })
     }
 
     /// Bytes that are here; the next to be sent is the one at this offset.
@@ -85,8 +90,19 @@ impl Upload {
         self.written = after;
         if self.written - self.durable >= UPLOAD_SYNC_BYTES {
             self.make_durable()?;
+        } else if self.written - self.begun >= WRITE_BACK_BYTES {
+            self.begin_write_back();
         }
         Ok(())
+    }
+
+    /// Lets the disk begin with what has come. On Linux this advice starts the writing of dirty pages and does not wait;
+    /// pages that are not written yet stay in memory. Nothing rests on it: what counts is synced.
+    fn begin_write_back(&mut self) {
+        let len = NonZeroU64::new(self.written - self.begun);
+        // A file system that takes no advice does all the work at the end.
+        let _ = rustix::fs::fadvise(&self.file, self.begun, len, rustix::fs::Advice::DontNeed);
+        self.begun = self.written;
     }
 
     /// Writes at the end; what a failed try left there is overwritten by the next.
@@ -110,7 +126,7 @@ impl Upload {
         // The name must be there as well for the row to mean anything.
         sync_parent(&self.slots.unfinished(&self.id))?;
         self.slots.local.write(vec![Write::put(tables::UPLOADS, self.id, self.written.to_be_bytes())])?;
-        self.durable = self.written;
+        (self.durable, self.begun) = (self.written, self.written);
         Ok(())
     }
 

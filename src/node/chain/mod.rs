@@ -105,6 +105,9 @@ pub trait Links {
 /// Takes note of blocks that are final on disk, and says whether transactions still wait.
 pub type OnFinal = Box<dyn FnMut(&[Arc<Executed>]) -> bool + Send>;
 
+/// Says whether transactions wait that are in none of these blocks.
+pub type MoreWaits = Box<dyn Fn(&mut dyn Iterator<Item = &Arc<Executed>>) -> bool + Send>;
+
 /// How the chain is doing, after each turn.
 #[derive(Clone, Debug)]
 pub struct ChainStatus {
@@ -142,6 +145,8 @@ pub struct Setup<L> {
     pub status: watch::Sender<Option<ChainStatus>>,
     /// What is done with each finalized block, after it is durable.
     pub on_final: OnFinal,
+    /// Whether there is work for a next block.
+    pub more_waits: MoreWaits,
     /// The clock.
     pub clock: Clock,
 }
@@ -172,6 +177,7 @@ pub struct Chain<L> {
     sync: Sync,
     status: watch::Sender<Option<ChainStatus>>,
     on_final: OnFinal,
+    more_waits: MoreWaits,
     clock: Clock,
     final_at: Millis,
     commits: u64,
@@ -202,7 +208,8 @@ impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
     pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
-        let Setup { db, key, config, set, silent_until, mut links, exec, inbox, status, on_final, clock } = setup;
+        let Setup { db, key, config, set, silent_until, mut links, exec, inbox, status, on_final, more_waits, clock } =
+            setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
         let tip = snapshot.tip()?.ok_or_else(|| StoreError::corrupted("headers.v1", "genesis".to_owned()))?;
@@ -244,6 +251,7 @@ impl<L: Links> Chain<L> {
             headers,
             status,
             on_final,
+            more_waits,
             clock,
             executed: BTreeMap::new(),
             unwritten: Vec::new(),

@@ -40,7 +40,9 @@ impl<L: Links> Chain<L> {
         match self.put_off_until {
             Some(until) => now < until && !persists,
             None => {
-                let within = self.replica.next_persist().filter(|_| asked);
+                // What waits is often in the blocks that are under way, and then nothing is built.
+                let comes = asked && (self.more_waits)(&mut self.executed.values());
+                let within = self.replica.next_persist().filter(|_| comes);
                 self.put_off_until = within.map(|within| now.saturating_add(within));
                 within.is_some_and(|within| within > Millis::ZERO)
             }
@@ -112,7 +114,9 @@ impl<L: Links> Chain<L> {
             return false;
         }
         let now = self.clock.now();
-        match (self.write_by, self.replica.next_persist()) {
+        // Without further transactions no vote is near, and whoever waits for these would wait in vain.
+        let more = (self.more_waits)(&mut self.unwritten.iter().flat_map(|last| &last.blocks));
+        match (self.write_by, self.replica.next_persist().filter(|_| more)) {
             (_, None) => true,
             (Some(by), _) => by <= now,
             (None, Some(within)) => {

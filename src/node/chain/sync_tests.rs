@@ -73,6 +73,7 @@ impl Follower {
             inbox: Inbox { inputs: mpsc::channel(1).1, messages: ConsensusInbox::without_network().1 },
             status: watch::channel(None).0,
             on_final: Box::new(|_| false),
+            more_waits: Box::new(|_| false),
             clock,
         };
         let (chain, _) = Chain::open(setup).expect("a chain");

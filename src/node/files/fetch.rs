@@ -1,7 +1,7 @@
 //! Reading slots from several storage nodes at once, a stripe ahead of the decoder.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -13,6 +13,8 @@ use crate::wire::SlotInfo;
 
 /// Stripes that a slot is read ahead of the decoder.
 const STRIPES_AHEAD: usize = 2;
+/// Questions that are ahead of the answer that is awaited, so that the way there and back costs nothing.
+const ASKED_AHEAD: usize = 2;
 
 /// A slot and who holds it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,19 @@ pub struct Source {
     pub slot: usize,
     pub node: NodeId,
     pub info: SlotInfo,
+}
+
+/// Memory of shards that were decoded, for the next ones: new memory for each would cost as much as reading them.
+#[derive(Clone, Default)]
+struct Spares(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn take(&self) -> Vec<u8> {
+        self.lock().pop().unwrap_or_default()
+    }
 }
 
 struct Reading {
@@ -36,20 +51,21 @@ pub struct Fetcher {
     active: Vec<Reading>,
     spares: VecDeque<Source>,
     failed: Vec<(Source, String)>,
+    memory: Spares,
 }
 
 impl Fetcher {
     /// Starts reading. `sources` in the order of preference.
     pub fn new(handle: Handle, reads: Vec<StripeRead>, need: usize, slots: usize, sources: Vec<Source>) -> Self {
         let (reads, spares) = (Arc::new(reads), sources.into());
-        Self { handle, reads, need, slots, active: Vec::new(), spares, failed: Vec::new() }
+        Self { handle, reads, need, slots, active: Vec::new(), spares, failed: Vec::new(), memory: Spares::default() }
     }
 
     fn start(&self, source: Source, from: usize) -> Reading {
         let (sender, shards) = mpsc::channel(STRIPES_AHEAD);
-        let (handle, reads) = (self.handle.clone(), self.reads.clone());
+        let (handle, reads, memory) = (self.handle.clone(), self.reads.clone(), self.memory.clone());
         tokio::spawn(async move {
-            if let Err(error) = read_slot(&handle, source, &reads[from..], &sender).await {
+            if let Err(error) = read_slot(&handle, source, &reads[from..], &sender, &memory).await {
                 // Nobody listens if the read was given up.
                 let _ = sender.send(Err(error)).await;
             }
@@ -93,6 +109,13 @@ impl Fetcher {
         Ok(shards)
     }
 
+    /// Gives the memory of shards back that are not needed any more.
+    pub fn recycle(&self, shards: Vec<Option<Vec<u8>>>) {
+        let mut memory = self.memory.lock();
+        let room = self.need.saturating_mul(STRIPES_AHEAD).saturating_sub(memory.len());
+        memory.extend(shards.into_iter().flatten().take(room));
+    }
+
     fn unreadable(&self, have: usize) -> NodeError {
         let reasons: Vec<_> = self
             .failed
@@ -109,27 +132,31 @@ async fn read_slot(
     source: Source,
     reads: &[StripeRead],
     sender: &mpsc::Sender<Result<Vec<u8>, SlotPeerError>>,
+    memory: &Spares,
 ) -> Result<(), SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, source.node).await?;
-    let ask = |read: &StripeRead| {
-        let blocks = read.blocks();
-        (blocks.start, blocks.end - blocks.start)
-    };
-    // One question is always ahead of the answer that is awaited, so that the way there and back costs nothing.
-    if let Some(first) = reads.first() {
-        let (first, count) = ask(first);
-        peer.read(&source.info, first, count).await?;
+    let mut asks = reads.iter().map(StripeRead::blocks);
+    for blocks in asks.by_ref().take(ASKED_AHEAD) {
+        peer.read(&source.info, blocks.start, blocks.end - blocks.start).await?;
     }
-    for (at, read) in reads.iter().enumerate() {
-        if let Some(ahead) = reads.get(at + 1) {
-            let (first, count) = ask(ahead);
-            peer.read(&source.info, first, count).await?;
+    let mut bytes = Vec::new();
+    for read in reads {
+        if let Some(blocks) = asks.next() {
+            peer.read(&source.info, blocks.start, blocks.end - blocks.start).await?;
         }
-        let mut shard = Vec::with_capacity(read.shard_len);
+        let mut shard = memory.take();
         for block in read.blocks() {
-            let bytes = peer.block(&source.info, block).await?;
+            peer.block(&source.info, block, &mut bytes).await?;
             let start = block.saturating_mul(limits::SLOT_BLOCK_BYTES as u64);
             let from = usize::try_from(read.slot_offset.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
+            if from == 0 && bytes.len() == read.shard_len {
+                // The usual case: the shard is the block.
+                std::mem::swap(&mut shard, &mut bytes);
+                break;
+            }
+            if block == read.blocks().start {
+                shard.clear();
+            }
             let left = read.shard_len - shard.len();
             let part = &bytes[from..];
             shard.extend_from_slice(&part[..part.len().min(left)]);

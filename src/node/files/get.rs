@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 
 use super::fetch::{Fetcher, Source};
 use crate::files::manifest::OpenManifest;
-use crate::files::pipeline::{FRAME_BYTES, RangePlan};
+use crate::files::pipeline::{DecodeError, Decoder, FRAME_BYTES, RangePlan};
 use crate::ledger::record::Deal;
 use crate::node::handle::{Handle, NodeError};
+use crate::types::limits::SEGMENT_BYTES;
 use crate::types::{FileId, NodeId};
 use crate::wire::PublicManifest;
 
@@ -115,43 +116,51 @@ impl OpenFile {
     }
 
     async fn stream(&self, plan: RangePlan, out: &mpsc::Sender<Result<Bytes, NodeError>>) -> Result<(), NodeError> {
-        let wrong = |error: crate::files::pipeline::DecodeError| NodeError::Verification(error.to_string());
+        let wrong = |error: DecodeError| NodeError::Verification(error.to_string());
         let reads: Vec<_> = plan.reads().collect();
         let mut decoder = self.open.decoder(plan).map_err(|error| NodeError::Verification(error.to_string()))?;
         let need = usize::from(self.manifest.data);
         let slots = self.manifest.slots.len();
+        // What a stripe gives if it is not compressed, and what was left of the one before.
+        let room = reads.iter().map(|read| read.shard_len).max().unwrap_or(0).saturating_mul(need) + SEGMENT_BYTES;
+        let room = room.min(FRAME_BYTES);
         let mut fetcher = Fetcher::new(self.handle.clone(), reads, need, slots, self.sources());
         let mut at = 0;
         while decoder.next_read().is_some() {
-            let shards = fetcher.stripe(at).await?;
+            let mut given = Some(fetcher.stripe(at).await?);
             at += 1;
-            // Decoding is work for a processor, not for the threads that serve the network.
-            let (back, pieces) = tokio::task::spawn_blocking(move || {
-                let shards: Vec<_> = shards.iter().map(Option::as_deref).collect();
-                let pushed = decoder.push(&shards);
-                let mut pieces = Vec::new();
-                let pulled = pushed.and_then(|()| {
-                    loop {
-                        let mut piece = Vec::with_capacity(FRAME_BYTES);
-                        if !decoder.pull(&mut piece)? {
-                            return Ok(());
-                        }
-                        if !piece.is_empty() {
-                            pieces.push(Bytes::from(piece));
-                        }
-                    }
+            let mut more = true;
+            while more {
+                // Decoding is work for a processor, not for the threads that serve the network.
+                let working = tokio::task::spawn_blocking(move || {
+                    let mut piece = Vec::with_capacity(room);
+                    let pulled = pull(&mut decoder, given.as_deref(), &mut piece);
+                    (decoder, given, piece, pulled)
                 });
-                (decoder, pulled.map(|()| pieces))
-            })
-            .await
-            .map_err(|_| NodeError::Stopping)?;
-            decoder = back;
-            for piece in pieces.map_err(wrong)? {
-                if out.send(Ok(piece)).await.is_err() {
+                let (back, shards, piece, pulled) = working.await.map_err(|_| NodeError::Stopping)?;
+                (decoder, given) = (back, None);
+                fetcher.recycle(shards.unwrap_or_default());
+                more = pulled.map_err(wrong)?;
+                if !piece.is_empty() && out.send(Ok(piece.into())).await.is_err() {
                     return Ok(());
                 }
             }
         }
         decoder.finish().map_err(wrong)
     }
+}
+
+/// Takes the shards of the next stripe, if there are any, and appends plaintext to `piece` until it is long enough: a few
+/// compressed bytes may stand for very many. Returns whether there is more.
+fn pull(decoder: &mut Decoder, given: Option<&[Option<Vec<u8>>]>, piece: &mut Vec<u8>) -> Result<bool, DecodeError> {
+    if let Some(shards) = given {
+        let shards: Vec<_> = shards.iter().map(Option::as_deref).collect();
+        decoder.push(&shards)?;
+    }
+    while piece.len() < FRAME_BYTES {
+        if !decoder.pull(piece)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -108,9 +108,17 @@ impl Nodes {
         takers
     }
 
-    /// This node's place among those that may take the slot over.
+    /// This node's place among those that may take the slot over. A node takes one slot of a file, so whoever is the first
+    /// choice for a lost slot before this one comes last: several lost slots are worked on by as many nodes at once.
     pub fn rank(&self, deal: &Deal, id: &SlotId) -> Option<usize> {
-        self.takers(deal, id).iter().position(|node| *node == self.me)
+        let mut engaged = BTreeSet::new();
+        for slot in deal.lost.iter().filter(|slot| *slot < id.slot) {
+            let takers = self.takers(deal, &SlotId { file: id.file, slot });
+            engaged.extend(takers.into_iter().find(|node| !engaged.contains(node)));
+        }
+        let mut takers = self.takers(deal, id);
+        takers.sort_by_key(|node| engaged.contains(node));
+        takers.iter().position(|node| *node == self.me)
     }
 
     /// The node that a slot of this one had better be on, if one is clearly emptier.

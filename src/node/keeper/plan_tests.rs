@@ -82,6 +82,21 @@ fn all_nodes_agree_on_one_order_of_those_that_hold_nothing_of_the_file() {
 }
 
 #[test]
+fn as_many_nodes_set_to_work_at_once_as_slots_of_a_file_are_lost() {
+    let entries = entries(9);
+    for file in 0..50 {
+        let deal = deal(&[0, 2]);
+        let first = |slot: u8| {
+            let id_of = SlotId { file: FileId::from_bytes([file; 32]), slot };
+            let of = |n: &u8| Nodes::new(id(*n), entries.clone()).rank(&deal, &id_of) == Some(0);
+            (1..=9).filter(of).collect::<Vec<_>>()
+        };
+        let (one, other) = (first(0), first(2));
+        assert!(one.len() == 1 && other.len() == 1 && one != other, "file {file}: {one:?} and {other:?}");
+    }
+}
+
+#[test]
 fn who_is_out_drains_or_is_full_takes_nothing() {
     let mut entries = entries(9);
     entries[5].active = false;

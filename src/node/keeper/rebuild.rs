@@ -99,22 +99,27 @@ impl Filling<'_> {
             for (at, read) in window.into_iter().enumerate() {
                 self.pace.spend((read.shard_len as u64).saturating_mul(need as u64)).await;
                 let shards = fetcher.stripe(at).await?;
-                self.append(read, shards).await?;
+                fetcher.recycle(self.append(read, shards).await?);
             }
         }
         Ok(())
     }
 
-    async fn append(&mut self, read: StripeRead, shards: Vec<Option<Vec<u8>>>) -> Result<(), NodeError> {
+    /// Appends the wanted shard of a stripe. Returns the memory of the shards that it was made of.
+    async fn append(
+        &mut self,
+        read: StripeRead,
+        mut shards: Vec<Option<Vec<u8>>>,
+    ) -> Result<Vec<Option<Vec<u8>>>, NodeError> {
         let mut upload = self.upload.take().ok_or(NodeError::Stopping)?;
         let (code, slot) = (self.code.clone(), usize::from(self.rebuild.id.slot));
         let done = tokio::task::spawn_blocking(move || {
-            let appended = shard(code.as_deref(), shards, slot).and_then(|shard| {
+            let appended = shard(code.as_deref(), &mut shards, slot).and_then(|shard| {
                 // The first stripe of a resumed upload may be here in part.
                 let skip = usize::try_from(upload.offset().saturating_sub(read.slot_offset)).unwrap_or(usize::MAX);
                 Ok::<_, NodeError>(upload.append(shard.get(skip..).unwrap_or_default())?)
             });
-            (upload, appended)
+            (upload, appended.map(|()| shards))
         });
         let (upload, appended) = done.await.map_err(|_| NodeError::Stopping)?;
         self.upload = Some(upload);
@@ -123,13 +128,10 @@ impl Filling<'_> {
 }
 
 /// The wanted slot's shard of a stripe.
-fn shard(code: Option<&Erasure>, mut shards: Vec<Option<Vec<u8>>>, slot: usize) -> Result<Vec<u8>, NodeError> {
-    let Some(code) = code else {
-        let own = shards.get_mut(slot).and_then(Option::take);
-        return own.ok_or_else(|| NodeError::Verification("another slot than the one that was asked for".to_owned()));
-    };
-    let present: Vec<_> = shards.iter().map(Option::as_deref).collect();
-    let mut out = Vec::new();
-    code.rebuild(&present, slot, &mut out).map_err(|error| NodeError::Verification(error.to_string()))?;
-    Ok(out)
+fn shard<'a>(code: Option<&Erasure>, shards: &'a mut [Option<Vec<u8>>], slot: usize) -> Result<&'a [u8], NodeError> {
+    if let Some(code) = code {
+        code.rebuild(shards, slot).map_err(|error| NodeError::Verification(error.to_string()))?;
+    }
+    let own = shards.get(slot).and_then(Option::as_deref);
+    own.ok_or_else(|| NodeError::Verification("another slot than the one that was asked for".to_owned()))
 }

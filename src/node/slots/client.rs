@@ -159,8 +159,9 @@ impl SlotPeer {
     pub async fn read(&mut self, info: &SlotInfo, first: u64, count: u64) -> Result<(), SlotPeerError> {
         self.ask(&Ask::Read { root: info.root, first, count }).await
     }
-    /// The next block that was asked for, verified against the slot's root. Errors: all.
-    pub async fn block(&mut self, info: &SlotInfo, index: u64) -> Result<Vec<u8>, SlotPeerError> {
+    /// The next block that was asked for, verified against the slot's root, into a buffer that is used again. Errors: all; the
+    /// buffer's content is undefined then.
+    pub async fn block(&mut self, info: &SlotInfo, index: u64, bytes: &mut Vec<u8>) -> Result<(), SlotPeerError> {
         let (len, path) = match self.answer().await? {
             Answer::Block { len, path } => (len, path),
             other => return Err(self.wrong(format!("{other:?} instead of a block"))),
@@ -169,12 +170,10 @@ impl SlotPeer {
         if expected != usize::try_from(len).ok() {
             return Err(self.wrong(format!("a block of {len} bytes")));
         }
-        let mut bytes = vec![0; expected.unwrap_or(0)];
-        tokio::time::timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await??;
-        match proof::verify(&info.root, info.len, Grain::Block, index, &bytes, &path) {
-            Ok(()) => Ok(bytes),
-            Err(error) => Err(self.wrong(error.to_string())),
-        }
+        bytes.resize(expected.unwrap_or(0), 0);
+        tokio::time::timeout(PATIENCE, self.stream.read_exact(bytes)).await??;
+        proof::verify(&info.root, info.len, Grain::Block, index, bytes, &path)
+            .map_err(|error| self.wrong(error.to_string()))
     }
     /// Ends the stream.
     pub async fn close(mut self) {

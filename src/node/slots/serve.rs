@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, FRAMES_AHEAD, receive, receive_frame, send};
 use super::ticket::Gate;
 use super::{damage, release};
+use crate::files::proof::Path;
 use crate::ledger::{Key, Record};
 use crate::net::StreamInbox;
 use crate::node::handle::Handle;
@@ -52,6 +54,7 @@ struct Server {
 impl Server {
     async fn serve(&self, mut stream: impl Link) -> io::Result<()> {
         let mut upload = None;
+        let mut held: Option<Held> = None;
         loop {
             let asked = tokio::select! {
                 asked = tokio::time::timeout(STALLED, receive::<Ask>(&mut stream)) => asked??,
@@ -71,9 +74,15 @@ impl Server {
                     send(&mut stream, &answer).await?;
                 }
                 Ask::Read { root, first, count } => {
-                    let slots = self.slots.clone();
-                    match blocking(move || slots.get(&root)).await {
-                        Ok(slot) => self.read(&mut stream, slot, first, count).await?,
+                    // What was set aside or removed since is not served.
+                    let known = held.take().filter(|held| *held.slot.tree().root() == root);
+                    let known = known.filter(|_| self.slots.has(&root).unwrap_or(false));
+                    let opened = match known {
+                        Some(held) => Ok(held),
+                        None => self.open_slot(root).await.map(|slot| Held { slot, fresh: true }),
+                    };
+                    match opened {
+                        Ok(opened) => held = self.read(&mut stream, opened, first, count).await?,
                         Err(error) => {
                             self.harmed(root, &error).await;
                             send(&mut stream, &refused(&error)).await?;
@@ -96,6 +105,8 @@ impl Server {
         let most = ticket.bytes.unwrap_or(u64::MAX);
         send(stream, &Answer::Offset(upload.offset())).await?;
         let (frames, mut queue) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
+        // Written frames come back to be filled again: new memory for each would cost as much as its bytes on the way.
+        let (done, spare) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
         let written = Arc::new(AtomicU64::new(upload.offset()));
         let so_far = Arc::clone(&written);
         let writer = tokio::task::spawn_blocking(move || {
@@ -109,10 +120,12 @@ impl Server {
                     return (upload, appended);
                 }
                 so_far.store(have, Ordering::Release);
+                // A full queue has enough of them.
+                let _ = done.try_send(frame);
             }
             (upload, Ok(()))
         });
-        let received = receive_all(stream, frames, &written).await;
+        let received = receive_all(stream, frames, spare, &written).await;
         let (upload, written) = writer.await.map_err(io::Error::other)?;
         if let Err(error) = received {
             // What came is kept for the next try; it has to be durable for that.
@@ -177,40 +190,66 @@ impl Server {
         }
     }
 
-    async fn read(&self, stream: &mut impl Link, slot: Slot, first: u64, count: u64) -> io::Result<()> {
-        let mut slot = slot;
-        for index in blocks(first, count) {
-            let (back, read) = tokio::task::spawn_blocking(move || {
-                let read = slot.block(index).and_then(|bytes| {
-                    let path = slot
-                        .tree()
-                        .block_path(index)
-                        .map_err(|_| SlotError::from(crate::store::SlotRefusal::Unknown(*slot.tree().root())))?;
-                    Ok((bytes, path))
-                });
-                (slot, read)
-            })
-            .await
-            .map_err(io::Error::other)?;
-            slot = back;
-            match read {
-                Ok((bytes, path)) => {
+    /// Sends blocks of a slot; the next one is read while one is on its way. Returns the slot, if it was whole so far.
+    async fn read(&self, stream: &mut impl Link, held: Held, first: u64, count: u64) -> io::Result<Option<Held>> {
+        let Held { mut slot, mut fresh } = held;
+        let mut indices = blocks(first, count);
+        let mut ahead = indices.next().map(|index| (index, read_block(&slot, index, Vec::new())));
+        let mut spare = Vec::new();
+        while let Some((index, reading)) = ahead.take() {
+            let (bytes, read) = reading.await.map_err(io::Error::other)?;
+            let error = match read {
+                Ok(path) => {
+                    ahead = indices.next().map(|next| (next, read_block(&slot, next, std::mem::take(&mut spare))));
                     let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
                     let sending = async {
                         send(stream, &Answer::Block { len, path }).await?;
                         stream.write_all(&bytes).await
                     };
                     tokio::time::timeout(STALLED, sending).await??;
+                    spare = bytes;
+                    continue;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "a block of a slot could not be read");
-                    self.harmed(*slot.tree().root(), &error).await;
-                    return send(stream, &refused(&error)).await;
-                }
-            }
+                // The slot may have been brought again since it was opened: only what is there now counts.
+                Err(_) if !fresh => match self.open_slot(*slot.tree().root()).await {
+                    Ok(now) => {
+                        (slot, fresh) = (now, true);
+                        ahead = Some((index, read_block(&slot, index, bytes)));
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "a block of a slot could not be read");
+            self.harmed(*slot.tree().root(), &error).await;
+            send(stream, &refused(&error)).await?;
+            return Ok(None);
         }
-        stream.flush().await
+        stream.flush().await?;
+        Ok(Some(Held { slot, fresh: false }))
     }
+
+    async fn open_slot(&self, root: SlotRoot) -> Result<Arc<Slot>, SlotError> {
+        let slots = self.slots.clone();
+        blocking(move || slots.get(&root)).await.map(Arc::new)
+    }
+}
+
+/// The slot that a stream reads from: its file and its tree are opened once, not for each question.
+struct Held {
+    slot: Arc<Slot>,
+    /// Opened for the question at hand.
+    fresh: bool,
+}
+
+/// Reads a block into a buffer, on a thread that may wait for the disk.
+fn read_block(slot: &Arc<Slot>, index: u64, mut buffer: Vec<u8>) -> JoinHandle<(Vec<u8>, Result<Path, SlotError>)> {
+    let slot = slot.clone();
+    tokio::task::spawn_blocking(move || {
+        let read = slot.block_into(index, &mut buffer);
+        (buffer, read)
+    })
 }
 
 /// The blocks that a peer asks for, whatever its numbers: those beyond the slot's end are refused one by one.
@@ -228,9 +267,14 @@ pub fn receipt(handle: &Handle, file: FileId, slot: u8, info: &SlotInfo) -> Stor
 
 /// Hands on all frames up to the empty one, and says after each how far the writer is. When that has ended early, with an
 /// error that the caller finds, the rest is not received.
-async fn receive_all(stream: &mut impl Link, frames: mpsc::Sender<Vec<u8>>, written: &AtomicU64) -> io::Result<()> {
+async fn receive_all(
+    stream: &mut impl Link,
+    frames: mpsc::Sender<Vec<u8>>,
+    mut spare: mpsc::Receiver<Vec<u8>>,
+    written: &AtomicU64,
+) -> io::Result<()> {
     loop {
-        let mut frame = Vec::new();
+        let mut frame = spare.try_recv().unwrap_or_default();
         let more = tokio::time::timeout(STALLED, receive_frame(stream, &mut frame, FRAME_BYTES_MAX)).await??;
         if !more {
             return Err(io::ErrorKind::UnexpectedEof.into());
