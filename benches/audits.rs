@@ -233,7 +233,14 @@ fn deals(chain: &Chain, root: SlotRoot, len: u64) -> Vec<Tx> {
         };
         let receipts = (0..SLOTS).map(receipt).collect();
         let placement = (0..SLOTS).map(|slot| node(holder(slot))).collect();
-        let commit = FileCommit { placement, min_confirmations: SLOTS, epochs: 10, receipts, manifest };
+        let commit = FileCommit {
+            placement,
+            min_confirmations: SLOTS,
+            repair_threshold: SLOTS - 1,
+            epochs: 10,
+            receipts,
+            manifest,
+        };
         chain.sign(0, n.into(), Action::CommitFile(Box::new(commit)))
     };
     (0..NODES / SLOTS).map(file).collect()

@@ -64,7 +64,7 @@ impl Trullo {
 
     async fn send(&self, name: &str, request: reqwest::RequestBuilder) -> Result<String> {
         let (data, parity) = (SHARDS.0.to_string(), SHARDS.1.to_string());
-        let query = [("name", name), ("data", &data), ("parity", &parity)];
+        let query = [("name", name), ("data_shards", &data), ("parity_shards", &parity)];
         let put: PutView = request.query(&query).send().await?.error_for_status()?.json().await?;
         ensure!(put.status == FileStatus::Final && put.confirmations == 5, "the put ended {}", put.status);
         Ok(put.file_id)
