@@ -201,8 +201,8 @@ pub enum Reject {
         /// Its holder.
         holder: NodeId,
     },
-    /// A node holds one slot of a file at most.
-    #[error("node {node} holds slot {slot} of the file already")]
+    /// A node holds one slot of a file, or an even share where there are fewer operators than slots.
+    #[error("node {node} holds slot {slot} of the file already, and no more than its share may be on one node")]
     HoldsAnother {
         /// The node.
         node: NodeId,

@@ -111,3 +111,50 @@ fn a_deal_over_fifty_nodes_is_final_with_its_quorum_and_whole_again_after_losses
     }
     assert!(!is_listed(&chain, file) && chain.deal(&file).confirmed.len() == 50);
 }
+
+#[test]
+fn a_node_takes_a_second_slot_only_for_want_of_operators_and_may_give_it_to_who_has_none() {
+    use super::promise_tests::{take, with_a_lost_slot};
+    let (mut chain, manifest) = with_a_lost_slot();
+    let (file, len) = (manifest.id(), manifest.slot_len());
+    let drain = |n, drain| Action::DrainNode { node: store(n), drain };
+    let taken = take(&chain, &manifest, 0, 1);
+    let refused = Outcome::Rejected(Reject::HoldsAnother { node: store(1), slot: 1 });
+    assert_eq!(chain.act(0, taken.clone()), refused, "there are as many operators as slots");
+    for n in [0, 3, 4, 5] {
+        assert_eq!(chain.act(0, drain(n, true)), Outcome::Applied);
+    }
+    assert_eq!(chain.act(0, taken), Outcome::Applied);
+    let deal = chain.deal(&file);
+    assert_eq!((deal.placement[0], deal.confirmed.len()), (store(1), 3));
+    assert_eq!((chain.node(1).held.get(), chain.node(1).used.get()), (2 * len, 2 * len));
+    assert_eq!(chain.act(0, drain(2, true)), Outcome::Applied);
+    // What an audit asks for stays where it is until the answer.
+    chain.run_to(chain.height.next_multiple_of(EPOCH) + 2);
+    for n in [1, 2] {
+        let answer = chain.answer(n, |_| true).expect("it is asked");
+        assert_eq!(chain.act(0, answer), Outcome::Applied);
+    }
+    let third = take(&chain, &manifest, 2, 1);
+    let refused = chain.act(0, third);
+    assert!(matches!(refused, Outcome::Rejected(Reject::HoldsAnother { .. })), "it is the sole operator: {refused:?}");
+    assert_eq!(chain.act(0, drain(2, false)), Outcome::Applied);
+    assert_eq!(chain.act(0, drain(3, false)), Outcome::Applied);
+    let mut fuller = chain.with_node(3, |entry| entry.used = crate::types::ByteCount::new(4 * len));
+    let single = take(&fuller, &manifest, 2, 3);
+    let refused = Outcome::Rejected(Reject::NotMovable { file, slot: 2, holder: store(2) });
+    assert_eq!(fuller.act(0, single), refused, "its holder has no other, and the taker is fuller");
+    let double = take(&fuller, &manifest, 0, 3);
+    assert_eq!(fuller.act(0, double), Outcome::Applied);
+    assert_eq!(fuller.deal(&file).placement, [store(3), store(1), store(2)]);
+}
+
+#[test]
+fn copies_are_never_twice_on_a_node() {
+    let (mut chain, manifest) = with_losses(&[0, 1]);
+    for n in [0, 1, 4, 5] {
+        chain.act(0, Action::DrainNode { node: store(n), drain: true });
+    }
+    let refused = take(&mut chain, &manifest, 0, 2);
+    assert_eq!(refused, Outcome::Rejected(Reject::HoldsAnother { node: store(2), slot: 2 }));
+}

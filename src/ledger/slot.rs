@@ -92,7 +92,7 @@ pub(super) fn take_needs(draft: &Draft<'_>, file: &FileId, receipt: &StorageRece
 
 /// Gives a slot to the node that has a receipt for it. A lost slot goes to its last holder, and once the file is to be repaired to
 /// any node that may hold it, at the wish of the node's account. One that has a holder leaves it only if the holder drains, or at the wish of the holder's
-/// own account and if the new one is clearly emptier: a claim to capacity takes nothing from an honest node.
+/// own account and if the new one is clearly emptier, or has no slot of the file and the holder several: a claim to capacity takes nothing from an honest node.
 /// Errors: `UnknownFile`, `Ended`, `UnknownSlot`, `NoNode`, `NodeOwner`, `NotMovable`, `NotDue`, `Asked`, `Distrusted`, `NotStorage`,
 /// `HoldsAnother`, `NoRoom`, `Operator`, `ReceiptExpired`, `Receipt`.
 pub(super) fn take(
@@ -117,7 +117,9 @@ pub(super) fn take(
         check_unasked(&draft, file, slot, from)?
     }
     let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
-    if let Some(slot) = payment::slots(&deal).find(|other| *other != slot && holds(&deal, *other, &node)) {
+    let mut others = payment::slots(&deal).filter(|other| *other != slot && holds(&deal, *other, &node));
+    let share = share_of_node(&deal, draft.state().operator_count());
+    if let Some(slot) = others.next().filter(|_| others.count().saturating_add(2) > share) {
         return Err(Reject::HoldsAnother { node, slot });
     }
     let (have, need) = (taker.free(), ByteCount::new(deal.slot_len));
@@ -150,6 +152,20 @@ pub(super) fn take(
     settle(&mut draft, &mut deal, file);
     draft.put_deal(*file, deal);
     Ok(draft.done())
+}
+
+/// How many slots of a file one node may take over: one, unless there are fewer operators than slots. Then it is an even share, for
+/// two slots on one node still bear the loss of any other, and a slot that nobody may take bears nothing. Copies are no use twice
+/// on a node, and a sole operator is no second place.
+pub fn share_of_node(deal: &Deal, operators: u64) -> usize {
+    let (slots, operators) = (deal.placement.len(), usize::try_from(operators).unwrap_or(usize::MAX));
+    if deal.data == 1 || operators < 2 { 1 } else { slots.div_ceil(operators).max(1) }
+}
+
+/// Whether a holder of several slots of a file may give one of them to this node, which has none.
+pub fn is_spread(deal: &Deal, holder: &NodeId, taker: &NodeId) -> bool {
+    let of = |node: &NodeId| payment::slots(deal).filter(|slot| holds(deal, *slot, node)).count();
+    of(holder) > 1 && of(taker) == 0
 }
 
 /// Whether the node has the slot, or room reserved for it.
@@ -185,7 +201,8 @@ fn check_consent(
         return Err(not_own());
     }
     let other = id != taker.announcement.node;
-    if other && (holder.draining || given && is_relief(holder, taker, deal.slot_len)) {
+    let wished = || is_relief(holder, taker, deal.slot_len) || is_spread(deal, &id, &taker.announcement.node);
+    if other && (holder.draining || given && wished()) {
         return Ok(());
     }
     Err(Reject::NotMovable { file: *file, slot, holder: id })

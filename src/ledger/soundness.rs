@@ -2,13 +2,14 @@
 //!
 //! For the simulator and the tests; the rules read nothing from here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::key::Key;
 use super::memory::MemoryState;
 use super::node::counted_operator;
 use super::promise::REPUTATION_MAX;
 use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId};
+use super::slot::share_of_node;
 use super::tally::Share;
 use crate::types::limits::SUMS_FANOUT;
 use crate::types::{AccountId, Amount, FileId, NodeId, StateRoot};
@@ -178,11 +179,15 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
     let listed = !matches!(deal.status, DealStatus::Deleted { .. });
     let pending = matches!(deal.status, DealStatus::Pending { .. });
     let (lost, repaired) = (open && !deal.lost.is_empty(), state.get(&Key::Lost(*file)).is_some());
-    let mut holders = BTreeSet::new();
+    let mut holders = BTreeMap::<&NodeId, usize>::new();
     let placed = (0..=u8::MAX).zip(&deal.placement).filter(|(slot, _)| !deal.lost.has(*slot));
     // An ended deal keeps the last holders of lost slots, and no longer says which were lost.
-    let distinct = !open || placed.map(|(_, node)| node).all(|node| holders.insert(node));
-    distinct
+    placed.filter(|_| open).for_each(|(_, node)| {
+        let slots = holders.entry(node).or_default();
+        *slots = slots.saturating_add(1);
+    });
+    let most = share_of_node(deal, 2);
+    holders.values().all(|slots| *slots <= most)
         && !(pending && enough)
         && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))
         && (open || deal.escrow == Amount::ZERO)

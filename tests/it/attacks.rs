@@ -319,7 +319,7 @@ fn a_node_killed_in_the_middle_of_repair_goes_on_with_it_and_leaves_nothing_behi
     };
     let files = |number: u8| -> usize {
         let dirs = std::fs::read_dir(slots(number)).expect("a directory").flatten();
-        let slots = dirs.filter(|dir| dir.file_name() != "tmp");
+        let slots = dirs.filter(|dir| dir.file_name() != "tmp" && dir.path().is_dir());
         slots.map(|dir| std::fs::read_dir(dir.path()).expect("a directory").count()).sum()
     };
     let spare = (1..=4).find(|number| files(*number) == 0).expect("three of four have a slot");

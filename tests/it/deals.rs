@@ -29,11 +29,12 @@ fn number(value: &Value, field: &str) -> u64 {
     value[field].as_u64().unwrap_or_else(|| panic!("no {field}: {value}"))
 }
 
-/// Bytes of the slots in a directory, without uploads under way.
+/// Bytes of the slots in a directory, without uploads under way and the note of the machine's run.
 fn on_disk(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
     let bytes = entries.map(|entry| match entry.file_type().expect("a kind").is_dir() {
         true if entry.file_name() == "tmp" => 0,
+        false if entry.file_name() == "boot" => 0,
         true => on_disk(&entry.path()),
         false => entry.metadata().map_or(0, |meta| meta.len()),
     });

@@ -1,5 +1,6 @@
 //! Files keep their promise: lost slots are rebuilt, damaged ones mended, and nodes come, go and are paid.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -218,6 +219,27 @@ async fn a_node_that_joins_empty_gets_its_share() {
     for (file, bytes) in files {
         assert!(get_bytes(&user, file, None).await.expect("readable") == bytes);
     }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_other_node_is_left_a_holder_takes_a_second_slot_and_gives_it_to_one_that_joins() {
+    let mut cluster = Cluster::audited(4, 1);
+    for name in ["validator-1", "storage-1", "storage-2", "storage-3", "user-1"] {
+        cluster.start(name).await;
+    }
+    cluster.reach(1).await;
+    let user = cluster.handle("user-1");
+    let bytes = sample(300_000);
+    let file = put_slots(&user, &bytes, (2, 1)).await.file;
+    let holders = || -> BTreeSet<NodeId> { deal(&user, file).0.placement.into_iter().collect() };
+    let gone = cluster.handle("storage-2").identity().node;
+    cluster.stop("storage-2").await;
+    until(&user, "two nodes hold three slots", || is_whole(&deal(&user, file).0) && !holders().contains(&gone)).await;
+    assert_eq!(holders().len(), 2);
+    let joined = cluster.start("storage-4").await.identity().node;
+    until(&user, "each slot has a node of its own", || holders().len() == 3 && holders().contains(&joined)).await;
+    assert!(get_bytes(&user, file, None).await.expect("readable") == bytes);
     cluster.stop_all().await;
 }
 

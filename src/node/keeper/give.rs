@@ -1,5 +1,6 @@
 //! Give: a node that is clearly fuller than another gives it slots, so that a node that joins gets its share. Slowly, and
-//! only slots that rank the other node before this one. It is the holder that gives: nobody takes from it.
+//! only slots that rank the other node before this one. One that took several slots of a file, for want of other nodes, gives
+//! them to nodes that have none. It is the holder that gives: nobody takes from it.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Gives until the node stops.
 pub async fn run(keeper: Keeper) {
     let storage = keeper.handle.config().storage;
-    if storage.relief_percent >= 100 || !keeper.has_voice() {
+    if !keeper.has_voice() {
         return;
     }
     let pace = Pace::new(storage.relief_rate);
@@ -66,7 +67,7 @@ fn is_full(entry: &NodeEntry, percent: u8) -> bool {
 
 /// Gives away some slots, going on behind the last one that was looked at.
 async fn some(keeper: &Keeper, pace: &Pace, percent: u8, cursor: &mut Option<Claim>) -> Result<(), NodeError> {
-    let Some(entry) = keeper.entry()?.filter(|entry| is_full(entry, percent) && !entry.draining) else { return Ok(()) };
+    let Some(entry) = keeper.entry()?.filter(|entry| entry.active && !entry.draining) else { return Ok(()) };
     let mut nodes = Nodes::new(keeper.me(), keeper.handle.nodes()?);
     let (mut given, mut looked, mut left) = (0, 0, entry.used);
     while given < GIVEN_MAX && looked < LOOKED_MAX {
@@ -80,13 +81,14 @@ async fn some(keeper: &Keeper, pace: &Pace, percent: u8, cursor: &mut Option<Cla
             *cursor = Some(claim);
             looked += 1;
             let id = SlotId { file: claim.0, slot: claim.1 };
-            let Some((deal, to)) = taker(keeper, &nodes, &id)? else { continue };
+            let is_full = is_full(&NodeEntry { used: left, ..entry.clone() }, percent);
+            let Some((deal, to)) = taker(keeper, &nodes, &id, is_full)? else { continue };
             give(keeper, pace, &id, to).await?;
             given += 1;
             let len = ByteCount::new(deal.slot_len);
             nodes.moved(&keeper.me(), &to, len);
             left = left.checked_sub(len).unwrap_or(ByteCount::ZERO);
-            if given == GIVEN_MAX || !is_full(&NodeEntry { used: left, ..entry.clone() }, percent) {
+            if given == GIVEN_MAX {
                 return Ok(());
             }
         }
@@ -95,7 +97,7 @@ async fn some(keeper: &Keeper, pace: &Pace, percent: u8, cursor: &mut Option<Cla
 }
 
 /// Who had better have a slot of this node's.
-fn taker(keeper: &Keeper, nodes: &Nodes, id: &SlotId) -> Result<Option<(Deal, NodeId)>, NodeError> {
+fn taker(keeper: &Keeper, nodes: &Nodes, id: &SlotId, is_full: bool) -> Result<Option<(Deal, NodeId)>, NodeError> {
     let Some(Record::File(deal)) = keeper.handle.record(&Key::File(id.file))? else { return Ok(None) };
     let mine = deal.placement.get(usize::from(id.slot)) == Some(&keeper.me()) && deal.confirmed.has(id.slot);
     // A file that lacks slots has other worries.
@@ -103,7 +105,8 @@ fn taker(keeper: &Keeper, nodes: &Nodes, id: &SlotId) -> Result<Option<(Deal, No
     if !mine || !settled {
         return Ok(None);
     }
-    Ok(nodes.relief(&deal, id).map(|to| (*deal, to)))
+    let to = nodes.spread(&deal, id).or_else(|| nodes.relief(&deal, id).filter(|_| is_full));
+    Ok(to.map(|to| (*deal, to)))
 }
 
 async fn give(keeper: &Keeper, pace: &Pace, id: &SlotId, to: NodeId) -> Result<(), NodeError> {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::{Domain, hash};
 use crate::files::placement::{self, Candidate};
-use crate::ledger::is_relief;
 use crate::ledger::record::{Deal, NodeEntry, SlotId};
+use crate::ledger::{is_relief, is_spread, share_of_node};
 use crate::types::{ByteCount, Height, NodeId, Role};
 use crate::wire;
 
@@ -80,14 +80,14 @@ impl Nodes {
         }
     }
 
-    /// The nodes that may take the slot over, the first choice first: those of operators without a slot of the file
-    /// before others, then by placement.
+    /// The nodes that may take the slot over, the first choice first: those with the fewest slots of the file, among them those of
+    /// operators without one, then by placement.
     fn takers(&self, deal: &Deal, id: &SlotId) -> Vec<NodeId> {
         let mut of_operator: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut holders = BTreeSet::new();
+        let mut holders: BTreeMap<NodeId, usize> = BTreeMap::new();
         for (slot, node) in (0..=u8::MAX).zip(&deal.placement) {
             if slot != id.slot && !deal.lost.has(slot) {
-                holders.insert(*node);
+                *holders.entry(*node).or_default() += 1;
                 if let Some(entry) = self.get(node) {
                     *of_operator.entry(&entry.announcement.operator).or_default() += 1;
                 }
@@ -98,12 +98,15 @@ impl Nodes {
             let have = of_operator.get(operator).copied().unwrap_or(0) + 1;
             have <= parity.max(1) || self.operators < deal.placement.len()
         };
+        let share = share_of_node(deal, self.operators as u64);
+        let have = |node: &NodeId| holders.get(node).copied().unwrap_or(0);
         let allowed = self.all.values().filter(|entry| {
-            takes(entry) && !holders.contains(&entry.announcement.node) && spread(&entry.announcement.operator)
+            takes(entry) && have(&entry.announcement.node) < share && spread(&entry.announcement.operator)
         });
         let mut takers = order(id, deal.slot_len, allowed);
         takers.sort_by_key(|node| {
-            self.get(node).is_some_and(|entry| of_operator.contains_key(entry.announcement.operator.as_str()))
+            let operator = self.get(node).map(|entry| entry.announcement.operator.as_str());
+            (have(node), operator.is_some_and(|operator| of_operator.contains_key(operator)))
         });
         takers
     }
@@ -119,6 +122,11 @@ impl Nodes {
         let mut takers = self.takers(deal, id);
         takers.sort_by_key(|node| engaged.contains(node));
         takers.iter().position(|node| *node == self.me)
+    }
+
+    /// The node that a slot of this one had better be on, if this one has several of the file and that one none.
+    pub fn spread(&self, deal: &Deal, id: &SlotId) -> Option<NodeId> {
+        self.takers(deal, id).into_iter().find(|node| is_spread(deal, &self.me, node))
     }
 
     /// The node that a slot of this one had better be on, if one is clearly emptier.
