@@ -18,7 +18,7 @@ pub struct TermsView {
     pub paid: u64,
     /// Height at which the deal ends unless it is renewed.
     pub ends: u64,
-    /// Epochs until then, the current one in full; 0 once it has ended.
+    /// Whole epochs until then, 1 in the last; 0 once it has ended.
     pub epochs_left: u64,
     /// Whether that is soon: in the last tenth of its time, or as `files.warn_epochs` of the answering node says.
     pub ends_soon: bool,

@@ -150,6 +150,20 @@ fn a_node_takes_a_second_slot_only_for_want_of_operators_and_may_give_it_to_who_
 }
 
 #[test]
+fn a_second_slot_may_be_taken_where_nobody_else_took_it_for_an_epoch() {
+    use super::promise_tests::{take, with_a_lost_slot};
+    let (mut chain, manifest) = with_a_lost_slot();
+    let Some(Record::Lost { since }) = chain.state.get(&Key::Lost(manifest.id())).cloned() else {
+        panic!("it is lost")
+    };
+    chain.run_to(since.get() + EPOCH - 2);
+    let taken = take(&chain, &manifest, 0, 1);
+    let early = chain.act(0, taken.clone());
+    assert_eq!(early, Outcome::Rejected(Reject::HoldsAnother { node: store(1), slot: 1 }));
+    assert_eq!(chain.act(0, taken), Outcome::Applied, "one block later it is an epoch");
+}
+
+#[test]
 fn copies_are_never_twice_on_a_node() {
     let (mut chain, manifest) = with_losses(&[0, 1]);
     for n in [0, 1, 4, 5] {

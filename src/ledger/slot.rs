@@ -118,7 +118,7 @@ pub(super) fn take(
     }
     let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
     let mut others = payment::slots(&deal).filter(|other| *other != slot && holds(&deal, *other, &node));
-    let share = share_of_node(&deal, draft.state().operator_count());
+    let share = share_of_node(&deal, draft.state().operator_count(), waits_long(&draft, file));
     if let Some(slot) = others.next().filter(|_| others.count().saturating_add(2) > share) {
         return Err(Reject::HoldsAnother { node, slot });
     }
@@ -155,11 +155,26 @@ pub(super) fn take(
 }
 
 /// How many slots of a file one node may take over: one, unless there are fewer operators than slots. Then it is an even share, for
-/// two slots on one node still bear the loss of any other, and a slot that nobody may take bears nothing. Copies are no use twice
-/// on a node, and a sole operator is no second place.
-pub fn share_of_node(deal: &Deal, operators: u64) -> usize {
+/// two slots on one node still bear the loss of any other, and a slot that nobody takes bears nothing. Two may be taken also
+/// where the others had an epoch's time and did not: they may be full, or gone without having held anything. Copies are no use
+/// twice on a node, and a sole operator is no second place.
+pub fn share_of_node(deal: &Deal, operators: u64, waits_long: bool) -> usize {
     let (slots, operators) = (deal.placement.len(), usize::try_from(operators).unwrap_or(usize::MAX));
-    if deal.data == 1 || operators < 2 { 1 } else { slots.div_ceil(operators).max(1) }
+    let even = if operators < 2 { 1 } else { slots.div_ceil(operators).max(1) };
+    match deal.data {
+        1 => 1,
+        _ if waits_long => even.max(2),
+        _ => even,
+    }
+}
+
+/// Whether the file has lacked slots for an epoch.
+fn waits_long(draft: &Draft<'_>, file: &FileId) -> bool {
+    let epoch = draft.params().map_or(u64::MAX, |params| params.epoch_blocks);
+    match draft.record(&Key::Lost(*file)) {
+        Some(Record::Lost { since }) => draft.at.get() >= since.get().saturating_add(epoch),
+        _ => false,
+    }
 }
 
 /// Whether a holder of several slots of a file may give one of them to this node, which has none.

@@ -186,7 +186,7 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
         let slots = holders.entry(node).or_default();
         *slots = slots.saturating_add(1);
     });
-    let most = share_of_node(deal, 2);
+    let most = share_of_node(deal, 2, true);
     holders.values().all(|slots| *slots <= most)
         && !(pending && enough)
         && deal.lost.iter().all(|slot| !deal.confirmed.has(slot))

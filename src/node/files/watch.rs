@@ -25,10 +25,11 @@ pub fn ends_soon(deal: &Deal, at: Height, epoch_blocks: u64, warn_epochs: Option
     deal.status.is_open() && warn > 0 && left <= warn
 }
 
-/// Epochs until a deal ends, begun ones in full; 0 for one that has ended.
+/// Whole epochs until a deal ends, 1 in the last; 0 for one that has ended. A deal is there for the answers to its last audit, so
+/// it ends up to an epoch later than its epochs alone would have it.
 pub fn epochs_left(deal: &Deal, at: Height, epoch_blocks: u64) -> u64 {
-    let left = if deal.status.is_open() { deal.ends.get().saturating_sub(at.get()) } else { 0 };
-    left.div_ceil(epoch_blocks.max(1))
+    let left = deal.ends.get().saturating_sub(at.get()) / epoch_blocks.max(1);
+    if deal.status.is_open() { left.max(1) } else { 0 }
 }
 
 impl Handle {

@@ -144,12 +144,14 @@ impl View<'_> {
                 let Ok(Record::Lost { since }) = Record::from_bytes(&key, &bytes) else { continue };
                 self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
                 let Some(deal) = self.deal(&file)? else { continue };
+                let epoch = self.keeper.handle.genesis().epoch_blocks;
+                let waits_long = self.at.get() >= since.get().saturating_add(epoch);
                 let here = self.keeper.slots.of_file(&file)?;
                 for slot in deal.lost.iter() {
                     let root = here.iter().find(|(place, _)| *place == slot).map(|(_, root)| root);
                     let whole = root.map(|root| self.keeper.slots.has(root)).transpose()?.unwrap_or(false);
                     let kind = if whole { Kind::Back } else { Kind::Lost };
-                    self.want(&deal, SlotId { file, slot }, kind);
+                    self.want(&deal, SlotId { file, slot }, kind, waits_long);
                 }
             }
         }
@@ -164,7 +166,7 @@ impl View<'_> {
             let Some(deal) = self.deal(file)? else { continue };
             let mine = deal.placement.get(usize::from(*slot)) == Some(&self.keeper.me()) && deal.lost.has(*slot);
             if mine && !deal.repairing && self.keeper.slots.has(root)? {
-                self.want(&deal, SlotId { file: *file, slot: *slot }, Kind::Back);
+                self.want(&deal, SlotId { file: *file, slot: *slot }, Kind::Back, false);
             }
         }
         Ok(claims.last().copied().filter(|_| claims.len() == CLAIMS_MAX))
@@ -195,7 +197,7 @@ impl View<'_> {
                 let Ok(Record::Held(id)) = Record::from_bytes(&key, &bytes) else { continue };
                 let Some(deal) = self.deal(&id.file)? else { continue };
                 if deal.placement.get(usize::from(id.slot)) == Some(node) {
-                    self.want(&deal, id, Kind::Drained);
+                    self.want(&deal, id, Kind::Drained, false);
                 }
             }
         }
@@ -203,8 +205,8 @@ impl View<'_> {
     }
 
     /// Notes a slot if this node may take it over.
-    fn want(&mut self, deal: &Deal, id: SlotId, kind: Kind) {
-        let Some(rank) = self.nodes.rank(deal, &id) else { return };
+    fn want(&mut self, deal: &Deal, id: SlotId, kind: Kind, waits_long: bool) {
+        let Some(rank) = self.nodes.rank(deal, &id, waits_long) else { return };
         let since = self.seen.get(&id).copied().unwrap_or(self.at);
         // What is here already costs nobody anything.
         let from = if kind == Kind::Back { self.at } else { turn(since, rank, deal.slot_len) };

@@ -82,7 +82,7 @@ impl Nodes {
 
     /// The nodes that may take the slot over, the first choice first: those with the fewest slots of the file, among them those of
     /// operators without one, then by placement.
-    fn takers(&self, deal: &Deal, id: &SlotId) -> Vec<NodeId> {
+    fn takers(&self, deal: &Deal, id: &SlotId, waits_long: bool) -> Vec<NodeId> {
         let mut of_operator: BTreeMap<&str, usize> = BTreeMap::new();
         let mut holders: BTreeMap<NodeId, usize> = BTreeMap::new();
         for (slot, node) in (0..=u8::MAX).zip(&deal.placement) {
@@ -98,7 +98,7 @@ impl Nodes {
             let have = of_operator.get(operator).copied().unwrap_or(0) + 1;
             have <= parity.max(1) || self.operators < deal.placement.len()
         };
-        let share = share_of_node(deal, self.operators as u64);
+        let share = share_of_node(deal, self.operators as u64, waits_long);
         let have = |node: &NodeId| holders.get(node).copied().unwrap_or(0);
         let allowed = self.all.values().filter(|entry| {
             takes(entry) && have(&entry.announcement.node) < share && spread(&entry.announcement.operator)
@@ -113,26 +113,26 @@ impl Nodes {
 
     /// This node's place among those that may take the slot over. A node takes one slot of a file, so whoever is the first
     /// choice for a lost slot before this one comes last: several lost slots are worked on by as many nodes at once.
-    pub fn rank(&self, deal: &Deal, id: &SlotId) -> Option<usize> {
+    pub fn rank(&self, deal: &Deal, id: &SlotId, waits_long: bool) -> Option<usize> {
         let mut engaged = BTreeSet::new();
         for slot in deal.lost.iter().filter(|slot| *slot < id.slot) {
-            let takers = self.takers(deal, &SlotId { file: id.file, slot });
+            let takers = self.takers(deal, &SlotId { file: id.file, slot }, waits_long);
             engaged.extend(takers.into_iter().find(|node| !engaged.contains(node)));
         }
-        let mut takers = self.takers(deal, id);
+        let mut takers = self.takers(deal, id, waits_long);
         takers.sort_by_key(|node| engaged.contains(node));
         takers.iter().position(|node| *node == self.me)
     }
 
     /// The node that a slot of this one had better be on, if this one has several of the file and that one none.
     pub fn spread(&self, deal: &Deal, id: &SlotId) -> Option<NodeId> {
-        self.takers(deal, id).into_iter().find(|node| is_spread(deal, &self.me, node))
+        self.takers(deal, id, false).into_iter().find(|node| is_spread(deal, &self.me, node))
     }
 
     /// The node that a slot of this one had better be on, if one is clearly emptier.
     pub fn relief(&self, deal: &Deal, id: &SlotId) -> Option<NodeId> {
         let mine = self.get(&self.me)?;
-        let takers = self.takers(deal, id);
+        let takers = self.takers(deal, id, false);
         let emptier = |node: &NodeId| self.get(node).is_some_and(|entry| is_relief(mine, entry, deal.slot_len));
         let chosen = takers.iter().copied().filter(|node| *node != self.me && emptier(node));
         let entries = chosen.chain([self.me]).filter_map(|node| self.get(&node));

@@ -67,7 +67,7 @@ fn slot(slot: u8) -> SlotId {
 }
 
 fn rank(of: u8, entries: &[NodeEntry], deal: &Deal, of_slot: u8) -> Option<usize> {
-    Nodes::new(id(of), entries.to_vec()).rank(deal, &slot(of_slot))
+    Nodes::new(id(of), entries.to_vec()).rank(deal, &slot(of_slot), false)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn as_many_nodes_set_to_work_at_once_as_slots_of_a_file_are_lost() {
         let deal = deal(&[0, 2]);
         let first = |slot: u8| {
             let id_of = SlotId { file: FileId::from_bytes([file; 32]), slot };
-            let of = |n: &u8| Nodes::new(id(*n), entries.clone()).rank(&deal, &id_of) == Some(0);
+            let of = |n: &u8| Nodes::new(id(*n), entries.clone()).rank(&deal, &id_of, false) == Some(0);
             (1..=9).filter(of).collect::<Vec<_>>()
         };
         let (one, other) = (first(0), first(2));
@@ -104,7 +104,7 @@ fn who_is_out_drains_or_is_full_takes_nothing() {
     entries[7].used = ByteCount::new(99 * MIB);
     let nodes = Nodes::new(id(6), entries.clone());
     assert!(!nodes.takes_part());
-    let mut takers = nodes.takers(&deal(&[1]), &slot(1));
+    let mut takers = nodes.takers(&deal(&[1]), &slot(1), false);
     takers.sort_unstable();
     assert_eq!(takers, [id(2), id(9)]);
 }
@@ -118,7 +118,7 @@ fn an_operator_without_a_slot_of_the_file_comes_first_and_one_with_too_many_not_
     entries[1].announcement.operator = "1".to_owned();
     let deal = deal(&[4]);
     let nodes = Nodes::new(id(9), entries);
-    let takers = nodes.takers(&deal, &slot(4));
+    let takers = nodes.takers(&deal, &slot(4), false);
     assert_eq!(nodes.operators, 5, "as many as slots: the ledger's bound holds");
     let first: BTreeSet<_> = takers[..2].iter().copied().collect();
     assert_eq!(first, [id(5), id(9)].into(), "{takers:?}");
