@@ -12,7 +12,7 @@ use super::reject::Reject;
 use super::state::State;
 use super::{audit, holding, payment};
 use crate::types::{AccountId, ByteCount, FileId, Height, NodeId};
-use crate::wire::{PublicManifest, StorageReceipt, VerifiedTx};
+use crate::wire::{StorageReceipt, VerifiedTx};
 
 /// The keys that taking a confirmed slot from its node reads.
 pub(super) fn leave_needs(draft: &Draft<'_>, deal: &Deal, slot: u8, keys: &mut Vec<Key>) {
@@ -118,7 +118,8 @@ pub(super) fn take(
     }
     let operator = counted_operator(taker).ok_or(Reject::NotStorage { slot, node })?;
     let mut others = payment::slots(&deal).filter(|other| *other != slot && holds(&deal, *other, &node));
-    let share = share_of_node(&deal, draft.state().operator_count(), waits_long(&draft, file));
+    let waits_long = waits_long(&draft, file);
+    let share = share_of_node(&deal, draft.state().operator_count(), waits_long);
     if let Some(slot) = others.next().filter(|_| others.count().saturating_add(2) > share) {
         return Err(Reject::HoldsAnother { node, slot });
     }
@@ -126,7 +127,7 @@ pub(super) fn take(
     if need > have {
         return Err(Reject::NoRoom { slot, node, have, need });
     }
-    check_operator(&draft, &deal, manifest, slot, operator)?;
+    check_operator(&draft, &deal, slot, operator, waits_long)?;
     check_receipt_age(receipt, at.height)?;
     let info = manifest.slots.get(usize::from(slot)).ok_or(Reject::UnknownSlot { slot, slots })?;
     receipt.verify(&tx.tx().body.chain, file, info).map_err(|_| Reject::Receipt(slot))?;
@@ -271,21 +272,21 @@ pub fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
     full.zip(empty).is_some_and(|(full, empty)| full > empty)
 }
 
+/// How many slots of a file one operator may have: as many as it can lose; two where nobody else took a slot for an epoch.
+pub fn share_of_operator(deal: &Deal, waits_long: bool) -> usize {
+    let parity = deal.placement.len().saturating_sub(usize::from(deal.data));
+    parity.max(if waits_long && deal.data > 1 { 2 } else { 1 })
+}
+
 /// The rule of `deal::check_spread` for the one operator that gets a slot more.
-fn check_operator(
-    draft: &Draft<'_>,
-    deal: &Deal,
-    manifest: &PublicManifest,
-    slot: u8,
-    operator: &str,
-) -> Result<(), Reject> {
+fn check_operator(draft: &Draft<'_>, deal: &Deal, slot: u8, operator: &str, waits_long: bool) -> Result<(), Reject> {
     let of_operator = |other: &u8| {
         let placed = deal.placement.get(usize::from(*other)).filter(|_| *other != slot && !deal.lost.has(*other));
         placed.and_then(|node| draft.node(node)).is_some_and(|entry| entry.announcement.operator == operator)
     };
     let have = payment::slots(deal).filter(of_operator).count().saturating_add(1) as u64;
-    let (max, operators) = (u64::from(manifest.parity.max(1)), draft.state().operator_count());
-    if have > max && operators >= manifest.slots.len() as u64 {
+    let (max, operators) = (share_of_operator(deal, waits_long) as u64, draft.state().operator_count());
+    if have > max && operators >= deal.placement.len() as u64 {
         return Err(Reject::Operator { operator: operator.to_owned(), have, max, operators });
     }
     Ok(())

@@ -208,8 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_has_begun_is_left_in_full() {
+    fn whole_epochs_are_left_and_one_until_the_end() {
         let left = |at| epochs_left(&deal(1, 101), Height::new(at), 20);
-        assert_eq!([left(1), left(2), left(81), left(100), left(101), left(200)], [5, 5, 1, 1, 0, 0]);
+        assert_eq!([left(1), left(2), left(81), left(100), left(101)], [5, 4, 1, 1, 1]);
+        let ended = Deal { status: DealStatus::Ended { at: Height::new(101) }, ..deal(1, 101) };
+        assert_eq!(epochs_left(&ended, Height::new(101), 20), 0);
     }
 }

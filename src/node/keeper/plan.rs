@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::crypto::{Domain, hash};
 use crate::files::placement::{self, Candidate};
 use crate::ledger::record::{Deal, NodeEntry, SlotId};
-use crate::ledger::{is_relief, is_spread, share_of_node};
+use crate::ledger::{is_relief, is_spread, share_of_node, share_of_operator};
 use crate::types::{ByteCount, Height, NodeId, Role};
 use crate::wire;
 
@@ -93,10 +93,9 @@ impl Nodes {
                 }
             }
         }
-        let parity = deal.placement.len().saturating_sub(usize::from(deal.data));
         let spread = |operator: &str| {
             let have = of_operator.get(operator).copied().unwrap_or(0) + 1;
-            have <= parity.max(1) || self.operators < deal.placement.len()
+            have <= share_of_operator(deal, waits_long) || self.operators < deal.placement.len()
         };
         let share = share_of_node(deal, self.operators as u64, waits_long);
         let have = |node: &NodeId| holders.get(node).copied().unwrap_or(0);

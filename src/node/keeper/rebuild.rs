@@ -42,10 +42,11 @@ impl Rebuild {
         let all = deal.placement.iter().zip(&manifest.slots).enumerate().map(source);
         let held = |source: &Source| {
             let slot = u8::try_from(source.slot).unwrap_or(u8::MAX);
-            deal.confirmed.has(slot) && !deal.lost.has(slot) && source.node != me
+            deal.confirmed.has(slot) && !deal.lost.has(slot) && (source.node != me || source.slot != index)
         };
         let (mut holder, mut others): (Vec<_>, Vec<_>) = all.filter(held).partition(|source| source.slot == index);
-        others.sort_by_key(|source| (!connected.contains(&source.node), source.slot));
+        // What is here already comes first.
+        others.sort_by_key(|source| (source.node != me, !connected.contains(&source.node), source.slot));
         Ok(Self { id, info, layout, holder: holder.pop(), others })
     }
 
