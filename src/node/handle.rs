@@ -216,6 +216,14 @@ impl Handle {
         self.inner.tasks.spawn(task);
     }
 
+    /// Runs a task that ends, wherever it is, when the node stops.
+    pub(super) fn spawn_while_running(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
     /// The account's keys. Errors: `NotAllowed` when this node has none.
     pub fn keys(&self) -> Result<&AccountKeys, NodeError> {
         let hint = "this node was started without an account: run it with --password-file";

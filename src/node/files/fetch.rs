@@ -64,7 +64,7 @@ impl Fetcher {
     fn start(&self, source: Source, from: usize) -> Reading {
         let (sender, shards) = mpsc::channel(STRIPES_AHEAD);
         let (handle, reads, memory) = (self.handle.clone(), self.reads.clone(), self.memory.clone());
-        tokio::spawn(async move {
+        self.handle.spawn_while_running(async move {
             if let Err(error) = read_slot(&handle, source, &reads[from..], &sender, &memory).await {
                 // Nobody listens if the read was given up.
                 let _ = sender.send(Err(error)).await;

@@ -75,7 +75,7 @@ impl OpenFile {
         };
         let len = plan.plain_len();
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        tokio::spawn(async move {
+        self.handle.clone().spawn_while_running(async move {
             if let Err(error) = self.stream(plan, &sender).await {
                 tracing::warn!(file = %self.file, %error, "a file could not be read to its end");
                 let _ = sender.send(Err(error)).await;

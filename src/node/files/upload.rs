@@ -128,7 +128,7 @@ impl SlotUpload {
         let (done, outcome) = oneshot::channel();
         let (ready, opened) = oneshot::channel();
         let node = target.node;
-        tokio::spawn(async move {
+        handle.clone().spawn_while_running(async move {
             let result = run(&handle, &target, &mut queue, ready, finishing.shared()).await;
             if let Err(error) = &result {
                 tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
@@ -156,7 +156,7 @@ async fn run(
         Ok((peer, skip)) => {
             tail.from = skip;
             match send(peer, queue, &mut tail).await {
-                Ok(peer) => conclude(peer, target, finishing.clone()).await,
+                Ok(peer) => conclude(handle, peer, target, finishing.clone()).await,
                 Err(error) => Err(error),
             }
         }
@@ -267,6 +267,7 @@ pub fn ticket(
 }
 
 async fn conclude(
+    handle: &Handle,
     mut peer: SlotPeer,
     target: &Target,
     finishing: Shared<oneshot::Receiver<Finish>>,
@@ -275,7 +276,7 @@ async fn conclude(
         finishing.await.map_err(|_| SlotPeerError::Unreachable("the put was given up".to_owned()))?;
     let receipt = peer.finish(file, target.slot, info).await?;
     // The receipt is in hand; what the node does with the farewell holds nobody up.
-    tokio::spawn(peer.close());
+    handle.spawn_while_running(peer.close());
     Ok(receipt)
 }
 
