@@ -244,3 +244,26 @@ fn a_name_that_several_files_have_is_an_error_that_lists_them() {
     assert!(text(&error, "hint").contains("give the id of one of them"), "{error}");
     assert_eq!(trullo(&["--home", &user, "get", &ids[1], "-o", "-"]).stdout.len(), 2_000);
 }
+
+#[test]
+fn fifty_nodes_hold_a_file_and_one_put_while_a_third_of_them_is_away_becomes_final_when_they_are_back() {
+    let net = Testnet::up(1, 50, 1);
+    let (user, (path, bytes)) = (net.home("user-1"), sample(&net, "in", 1_000_000));
+    let settings = ["--data-shards", "34", "--parity-shards", "16", "--timeout", "60s", "--json"];
+    let put = |name: &str| run(&[&["--home", &user, "put", &path, "--name", name][..], &settings].concat());
+    let (code, first, error) = put("first");
+    assert_eq!((code, text(&first, "status"), first["quorum"].as_u64()), (0, "final", Some(42)), "{first} {error}");
+
+    let names: Vec<_> = (1..=16).map(|number| format!("storage-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let all = |verb| json(&[&["testnet", verb, "--dir", net.path(), "--json"], &names[..]].concat());
+    all("kill");
+    assert!(reads(&net, text(&first, "file_id"), &bytes));
+    let (code, second, _) = put("second");
+    assert_eq!((code, text(&second, "status")), (6, "pending"), "{second}");
+    assert_eq!((second["confirmations"].as_u64(), second["missing"].as_array().map(Vec::len)), (Some(34), Some(16)));
+    all("start");
+    let id = text(&second, "file_id");
+    until("the file is final by itself", Duration::from_secs(120), || stat(&user, id)["status"] == "final");
+    assert!(reads(&net, id, &bytes));
+}
