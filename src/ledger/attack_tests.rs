@@ -179,6 +179,32 @@ fn a_slot_that_was_missed_does_not_become_clean_by_moving() {
 }
 
 #[test]
+fn who_takes_a_slot_over_while_it_is_asked_for_others_is_asked_for_it_next_all_the_same() {
+    let mut chain = dear(|_| {});
+    let files = put_many(&mut chain, 20);
+    let (last, first) = (&files[19], &files[..15]);
+    assert_eq!(chain.act(0, drain(0, true)), Outcome::Applied);
+    let takes = first.iter().map(|manifest| take(&chain, manifest, 0, 3)).collect();
+    together(&mut chain, takes);
+    chain.run_to(ASKED);
+    assert!(chain.challenge(3).is_some(), "it is asked for others");
+    let answer = |n| chain.answer(n, all).expect("it is asked");
+    let meanwhile = vec![answer(0), take(&chain, last, 0, 3), answer(3)];
+    together(&mut chain, meanwhile);
+    chain.run_to(ASKED + EPOCH);
+    let next = chain.challenge(3).expect("it is asked").samples[0].slot.file;
+    assert_eq!(next, last.id(), "an answer for others is none for this slot");
+}
+
+/// One block with all these actions of user 0.
+fn together(chain: &mut Chain, actions: Vec<Action>) {
+    let txs: Vec<_> = (chain.nonce(0)..).zip(actions).map(|(nonce, action)| chain.tx(0, nonce, action)).collect();
+    let done = chain.block(&txs);
+    let outcomes: Vec<_> = done.effects.receipts.into_iter().map(|receipt| receipt.outcome).collect();
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Applied), "{outcomes:?}");
+}
+
+#[test]
 fn who_is_not_trusted_takes_over_nothing_until_the_others_had_an_epoch_for_it() {
     let (chain, manifest) = with_a_lost_slot();
     let file = manifest.id();
@@ -236,10 +262,8 @@ fn no_deal_ends_between_an_audit_and_its_answer() {
     }
 }
 
-#[test]
-fn a_flood_of_deals_that_end_at_once_does_not_hold_up_audits_for_long() {
-    let mut chain = dear(|storage| storage.grace = u8::MAX);
-    put(&mut chain, 1, 100);
+/// One block with 1,500 deals that nobody confirms, of which one block cannot work off all when their time is up.
+fn flood(chain: &mut Chain) {
     let open = |n: u64| {
         let mut manifest = manifest(2, 0, 1, 0, 1);
         manifest.nonce[..8].copy_from_slice(&n.to_be_bytes());
@@ -249,6 +273,30 @@ fn a_flood_of_deals_that_end_at_once_does_not_hold_up_audits_for_long() {
     let flood: Vec<_> = (0..1_500).map(open).collect();
     let done = chain.block(&flood);
     assert!(done.effects.receipts.iter().all(|receipt| receipt.outcome == Outcome::Applied));
+}
+
+#[test]
+fn a_flood_opens_no_moment_between_the_last_answer_and_its_end_in_which_a_slot_that_is_asked_for_may_leave() {
+    let mut chain = dear(|_| {});
+    let manifest = put(&mut chain, 1, 20);
+    let file = manifest.id();
+    let until = ASKED + 3;
+    chain.run_to(until - PENDING - 1);
+    flood(&mut chain);
+    assert_eq!(chain.act(0, drain(0, true)), Outcome::Applied);
+    chain.run_to(until);
+    let refused = rejected(chain.act(0, take(&chain, &manifest, 0, 3)));
+    assert_eq!(refused, Reject::Asked { file, slot: 0, holder: store(0), until: Height::new(until) });
+    assert!(chain.challenge(0).is_some(), "its end waits for the flood's");
+    chain.run_to(until + 3);
+    assert_eq!(chain.node(0).audit.missed, 4, "and then it counts");
+}
+
+#[test]
+fn a_flood_of_deals_that_end_at_once_does_not_hold_up_audits_for_long() {
+    let mut chain = dear(|storage| storage.grace = u8::MAX);
+    put(&mut chain, 1, 100);
+    flood(&mut chain);
     let mut audited = Vec::new();
     while chain.height < 4 * EPOCH {
         let asked = |event: &Event| matches!(event, Event::Audited { node, .. } if *node == store(0));

@@ -68,6 +68,13 @@ impl Draw<'_> {
     fn asks(&self) -> bool {
         self.entry.active && self.entry.held > ByteCount::ZERO
     }
+    /// The slots that are to be asked for again, without those for which this audit has room and that the node need not hold any
+    /// more: nobody asks for them.
+    fn still_due(&self, draft: &Draft<'_>, node: NodeId) -> Vec<SlotId> {
+        let (now, later) = self.again.split_at(self.params.storage.again_max().min(self.again.len()));
+        let held = now.iter().filter(|id| duty(draft, &node, id).is_some());
+        held.chain(later).copied().collect()
+    }
     /// Errors: a key that has to be loaded first.
     fn samples(&self, draft: &Draft<'_>, node: NodeId) -> Result<Vec<Sample>, Key> {
         let mut samples = Vec::new();
@@ -131,6 +138,10 @@ pub(super) fn ask(draft: &mut Draft<'_>, node: NodeId) {
         return;
     }
     let samples = if asks { draw.samples(draft, node).unwrap_or_default() } else { Vec::new() };
+    if asks {
+        let due = draw.still_due(draft, node);
+        put_again(draft, node, due);
+    }
     if let Ok(count @ 1..) = u16::try_from(samples.len()) {
         let challenge = Challenge { epoch, at: draft.at, until, samples };
         draft.put(Key::Challenge(node), Record::Challenge(Box::new(challenge)));
@@ -219,7 +230,7 @@ pub(super) fn prove(
             }
         }
     }
-    conclude(&mut draft, node, epoch, &tally, false);
+    conclude(&mut draft, node, &asked, &tally, false);
     Ok(draft.done())
 }
 
@@ -241,10 +252,11 @@ pub(super) fn answers_end(draft: &mut Draft<'_>, node: NodeId) {
             tally.waived = tally.waived.saturating_add(1);
         }
     }
-    conclude(draft, node, asked.epoch, &tally, true);
+    conclude(draft, node, &asked, &tally, true);
 }
 
-fn conclude(draft: &mut Draft<'_>, node: NodeId, epoch: Epoch, tally: &Tally, absent: bool) {
+fn conclude(draft: &mut Draft<'_>, node: NodeId, ended: &Challenge, tally: &Tally, absent: bool) {
+    let epoch = ended.epoch;
     let (Some(mut entry), Some(params)) = (draft.node(&node).cloned(), draft.params()) else { return };
     let grace = params.storage.grace;
     let Tally { answered, bytes, waived, missed, .. } = *tally;
@@ -259,7 +271,7 @@ fn conclude(draft: &mut Draft<'_>, node: NodeId, epoch: Epoch, tally: &Tally, ab
         ..audit
     };
     draft.remove(Key::Challenge(node));
-    let left = left_over(draft, node, params.storage.again_max(), tally);
+    let left = left_over(draft, node, ended);
     if missed > 0 {
         entry.audit.failed = audit.failed.saturating_add(1);
         entry.audit.reputation = audit.reputation.saturating_sub(audit.reputation / 4);
@@ -314,10 +326,11 @@ pub(super) fn ask_first(draft: &mut Draft<'_>, node: NodeId, id: SlotId) {
     put_again(draft, node, first);
 }
 
-/// The slots for which the audit that ends had no room, and which no sample met by chance.
-fn left_over(draft: &Draft<'_>, node: NodeId, asked: usize, tally: &Tally) -> Vec<SlotId> {
-    let mut left: Vec<_> = again(draft, &node).into_iter().skip(asked).collect();
-    left.retain(|id| !tally.kept.contains(id) && !tally.struck.contains(id) && !tally.unheard.contains(id));
+/// The slots that the audit which ends did not ask for: it had no room for them, or the node has taken them over since it
+/// was drawn.
+fn left_over(draft: &Draft<'_>, node: NodeId, ended: &Challenge) -> Vec<SlotId> {
+    let mut left = again(draft, &node);
+    left.retain(|id| !ended.asks(id));
     left
 }
 

@@ -224,12 +224,13 @@ fn check_consent(
     Err(Reject::NotMovable { file: *file, slot, holder: id })
 }
 
-/// A slot that its holder has to prove now stays with it until it has: otherwise two nodes could hand round what neither has,
-/// and no audit would ever find it. Errors: `Asked`.
+/// A slot that its holder has to prove now stays with it until it has, or until what it missed is counted, which in a full
+/// block comes later than the last answer: otherwise two nodes could hand round what neither has, and no audit would ever
+/// find it. Errors: `Asked`.
 fn check_unasked(draft: &Draft<'_>, file: &FileId, slot: u8, holder: NodeId) -> Result<(), Reject> {
     let id = SlotId { file: *file, slot };
     match draft.record(&Key::Challenge(holder)) {
-        Some(Record::Challenge(asked)) if draft.at <= asked.until && asked.asks(&id) => {
+        Some(Record::Challenge(asked)) if asked.asks(&id) => {
             Err(Reject::Asked { file: *file, slot, holder, until: asked.until })
         }
         _ => Ok(()),

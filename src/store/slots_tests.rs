@@ -159,6 +159,22 @@ fn a_slot_of_two_files_stays_until_both_are_removed() {
 }
 
 #[test]
+fn a_claim_with_another_length_to_a_slot_that_is_here_is_refused_and_harms_it_not() {
+    let home = Home::new(ROOMY);
+    let bytes = bytes(300_000, 1);
+    put(home.slots(), 1, &bytes, file(1), 0).expect("a slot");
+    let upload = || home.slots().upload([2; 32], 0).expect("an upload");
+    for len in [0, 1, 299_999, 300_001, 1 << 40] {
+        let announced = SlotInfo { len, ..info(&bytes) };
+        let refused = refusal(upload().finish(&announced, file(2), 0));
+        assert_eq!(refused, SlotRefusal::WrongLength { have: 300_000, announced: len });
+    }
+    assert_eq!(read(&home.slots().get(&info(&bytes).root).expect("the slot")), bytes);
+    upload().finish(&info(&bytes), file(2), 0).expect("nothing needs to be sent again");
+    assert_eq!(home.slots().usage().expect("a look").slots, 1);
+}
+
+#[test]
 fn a_place_of_a_file_has_one_slot() {
     let home = Home::new(ROOMY);
     let (first, second) = (bytes(100, 1), bytes(100, 2));

@@ -150,10 +150,13 @@ impl Upload {
         let _slot = hold(&self.slots, Key::Slot(info.root))?;
         let Some(hasher) = self.hasher.take() else { return Err(StoreError::Stopped.into()) };
         let tree = hasher.finish();
-        let done = if self.slots.is_stored(&info.root)? {
+        let here = self.slots.entry(&info.root)?.filter(|entry| !entry.damaged);
+        // A root does not tell the length, so what is here decides what it is: another one would make it unreadable.
+        let have = here.as_ref().map_or(tree.len(), |entry| entry.len);
+        let done = if have != info.len {
+            Err(SlotRefusal::WrongLength { have, announced: info.len }.into())
+        } else if here.is_some() {
             self.slots.record(info, &file, place, &self.id)
-        } else if tree.len() != info.len {
-            Err(SlotRefusal::WrongLength { have: tree.len(), announced: info.len }.into())
         } else if *tree.root() != info.root {
             Err(SlotRefusal::WrongRoot { have: *tree.root(), announced: info.root }.into())
         } else {

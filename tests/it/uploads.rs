@@ -4,10 +4,11 @@ use trullo::crypto::keys::AccountKeys;
 use trullo::ledger::record::DealStatus;
 use trullo::node::slots::client::{SlotPeer, SlotPeerError};
 use trullo::node::{Handle, NodeError};
-use trullo::types::Height;
+use trullo::types::{FileId, Height};
 use trullo::wire::{SlotInfo, UploadTicket};
 
 use crate::cluster::Cluster;
+use crate::keepers::put_slots;
 use crate::nodes::{put_bytes, sample};
 
 /// Sends bytes under a ticket of these keys. Returns whether the storage node has them then.
@@ -19,6 +20,19 @@ async fn upload(
     bytes: Option<u64>,
     content: &[u8],
 ) -> Result<(), SlotPeerError> {
+    upload_as(from, to, keys, id, bytes, content, (FileId::from_bytes([id; 32]), 0)).await
+}
+
+/// The same as this slot of a file.
+async fn upload_as(
+    from: &Handle,
+    to: &Handle,
+    keys: &AccountKeys,
+    id: u8,
+    bytes: Option<u64>,
+    content: &[u8],
+    (file, slot): (FileId, u8),
+) -> Result<(), SlotPeerError> {
     let (chain, node) = (to.identity().chain, to.identity().node);
     let expires = Height::new(to.reader().tip().expect("a tip").height.get() + 100);
     let mut peer = SlotPeer::connect(from, node).await.expect("it is connected");
@@ -28,7 +42,7 @@ async fn upload(
         root: trullo::types::SlotRoot::from_bytes(*blake3::hash(content).as_bytes()),
         len: content.len() as u64,
     };
-    peer.finish(trullo::types::FileId::from_bytes([id; 32]), 0, info).await.map(drop)
+    peer.finish(file, slot, info).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,6 +63,23 @@ async fn a_storage_node_takes_uploads_of_accounts_within_their_share_and_of_nobo
     assert!(matches!(&large, SlotPeerError::Denied(why) if why.contains("no deal covers")), "{large}");
     let grown = upload(&user, &storage, &keys, 5, None, &sample(5 << 20)).await.expect_err("over the share");
     assert!(matches!(&grown, SlotPeerError::Denied(why) if why.contains("no deal covers")), "{grown}");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_fills_the_place_of_a_slot_on_the_ledger_with_other_bytes() {
+    let mut cluster = Cluster::new(1, 2, 1);
+    cluster.start_all().await;
+    cluster.reach(1).await;
+    let (user, storage) = (cluster.handle("user-1"), cluster.handle("storage-1"));
+    let keys = cluster.member("user-1").keys.clone();
+    let done = put_slots(&user, &sample(1_000), (1, 0)).await;
+    cluster.reach(done.height.get()).await;
+    for slot in [0, 1, u8::MAX] {
+        let refused = upload_as(&user, &storage, &keys, slot, None, b"a squatter's", (done.file, slot)).await;
+        let refused = refused.expect_err("it would keep the slot itself out");
+        assert!(matches!(&refused, SlotPeerError::Refused(why) if why.contains("by the ledger")), "{refused}");
+    }
     cluster.stop_all().await;
 }
 

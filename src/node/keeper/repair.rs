@@ -149,10 +149,9 @@ async fn one(keeper: &Keeper, want: &Want, pace: &Pace) -> Result<(), NodeError>
         Kind::Own if !mine => return Ok(()),
         Kind::Lost | Kind::Back if !deal.lost.has(slot) => return Ok(()),
         Kind::Drained if mine || deal.lost.has(slot) => return Ok(()),
-        Kind::Back => {}
-        // It was brought here before, when it could not be claimed yet.
-        Kind::Drained if is_here(keeper, want.id, info).await? => {}
-        Kind::Own | Kind::Lost | Kind::Drained => {
+        // It was brought here before, or never went. Nothing is claimed but that: for anything else the next audit would have no proof.
+        Kind::Back | Kind::Drained if is_here(keeper, want.id, info).await? => {}
+        Kind::Own | Kind::Lost | Kind::Back | Kind::Drained => {
             Rebuild::new(keeper, want.id, &deal, &manifest)?.run(keeper, pace).await?
         }
     }

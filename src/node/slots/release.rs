@@ -12,6 +12,7 @@ use crate::ledger::{Key, Record};
 use crate::node::handle::{Handle, NodeError, receipts};
 use crate::store::{SlotError, Slots, StoreError};
 use crate::types::{FileId, Height, NodeId, SlotRoot};
+use crate::wire::SlotInfo;
 
 /// Uploads that nobody carries on are thrown away after this.
 const UPLOAD_IDLE: Duration = Duration::from_secs(3_600);
@@ -156,7 +157,13 @@ pub(super) async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
             let slot = manifest.slots.get(usize::from(*place));
             deal.placement.get(usize::from(*place)) == Some(&me) && slot.is_some_and(|slot| slot.root == *root)
         };
-        let places: Vec<u8> = held.of_file(&file)?.iter().filter(|slot| listed(slot)).map(|slot| slot.0).collect();
+        let here = held.of_file(&file)?;
+        for place in foreign(&manifest.slots, &here) {
+            if let Err(error) = held.remove_slot(&file, place) {
+                tracing::warn!(%file, place, %error, "what is at a slot's place and is not that slot stays until the next look");
+            }
+        }
+        let places: Vec<u8> = here.iter().filter(|slot| listed(slot)).map(|slot| slot.0).collect();
         held.covered(&file, &places);
         Ok(missing(&deal, &me, &places))
     });
@@ -165,6 +172,14 @@ pub(super) async fn covered(handle: &Handle, slots: &Slots, file: FileId) {
         Ok(missing) => handle.lacking().add(missing.into_iter().map(|slot| SlotId { file, slot })),
         Err(error) => tracing::warn!(%file, %error, "the slots of a deal could not be looked up"),
     }
+}
+
+/// Places of a file with something else here than the file's slot. It may have come before the deal; it is of no use, and keeps
+/// the slot itself out.
+fn foreign(slots: &[SlotInfo], here: &[(u8, SlotRoot)]) -> Vec<u8> {
+    let is_slot =
+        |(place, root): &&(u8, SlotRoot)| slots.get(usize::from(*place)).is_some_and(|slot| slot.root == *root);
+    here.iter().filter(|claim| !is_slot(claim)).map(|(place, _)| *place).collect()
 }
 
 /// Slots that the node holds by its receipt and that are not among those that are here.
@@ -275,6 +290,14 @@ mod tests {
         let changed = Changed::of(events.into_iter(), ME);
         let gone = vec![SlotId { file: file(1), slot: 1 }];
         assert_eq!(changed, Changed { opened: vec![file(1), file(1)], ended: vec![file(2)], gone });
+    }
+
+    #[test]
+    fn what_is_at_the_place_of_a_slot_and_is_not_that_slot_goes() {
+        let root = |n| SlotRoot::from_bytes([n; 32]);
+        let slots = [root(1), root(2), root(2)].map(|root| SlotInfo { root, len: 5 });
+        assert!(foreign(&slots, &[(0, root(1)), (1, root(2)), (2, root(2))]).is_empty());
+        assert_eq!(foreign(&slots, &[(0, root(2)), (1, root(2)), (2, root(9)), (3, root(1))]), [0, 2, 3]);
     }
 
     #[test]

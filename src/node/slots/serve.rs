@@ -171,6 +171,14 @@ impl Server {
     }
 
     async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: SlotInfo) -> Answer {
+        // A place of a file has one slot here: with other bytes in it, its own could not be brought or rebuilt here any more.
+        match self.handle.record(&Key::Manifest(file)) {
+            Ok(Some(Record::Manifest(manifest))) if manifest.slots.get(usize::from(slot)) != Some(&info) => {
+                return Answer::Refused(format!("slot {slot} of file {file} is another one by the ledger"));
+            }
+            Ok(_) => {}
+            Err(error) => return Answer::Refused(error.to_string()),
+        }
         match blocking(move || upload.finish(&info, file, slot)).await {
             Ok(()) => {
                 // The deal may be open already, when this slot is late.
