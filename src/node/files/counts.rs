@@ -62,8 +62,9 @@ impl Times {
             sum >= need
         };
         let bucket = self.counts.iter().position(reached)?;
-        let end = Self::edges().nth(bucket).map(Duration::from_secs_f64);
-        Some(Quorum { count, average, p99: end.unwrap_or(Duration::MAX) })
+        // Beyond the last edge there is no end to tell; then it is at least that.
+        let end = Self::edges().nth(bucket).or_else(|| Self::edges().last()).map(Duration::from_secs_f64);
+        Some(Quorum { count, average, p99: end.unwrap_or_default() })
     }
 }
 

@@ -168,6 +168,18 @@ pub async fn confirm(handle: &Handle, file: FileId, mut receipts: Vec<StorageRec
         let is_for = deal.placement.get(usize::from(receipt.slot)) == Some(&receipt.node);
         is_for && !deal.confirmed.has(receipt.slot) && !deal.lost.has(receipt.slot)
     });
+    // One receipt of a node that is out would have the ledger refuse the others too.
+    let is_active = |node| match handle.record(&Key::Node(node)) {
+        Ok(Some(Record::Node(entry))) => Ok(entry.active),
+        other => other.map(|_| false),
+    };
+    let mut usable = Vec::new();
+    for receipt in receipts {
+        if is_active(receipt.node)? {
+            usable.push(receipt);
+        }
+    }
+    let mut receipts = usable;
     receipts.sort_by_key(|receipt| receipt.slot);
     if receipts.is_empty() || !deal.status.is_open() {
         return Ok(());
