@@ -48,6 +48,10 @@ impl Problem {
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 4, "not_found", "not found", detail)
     }
+    /// 409: it is so already.
+    pub fn nothing_to_do(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, 9, "nothing_to_do", "nothing to do", detail)
+    }
     /// 410: it was here once.
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, 4, "gone", "no longer here", detail)

@@ -1,6 +1,6 @@
 //! Storage routes: how nodes answer audits, how well files are kept, and giving slots away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::Json;
@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::server::Api;
 use super::terms::{TermsView, terms};
 use crate::files::Parameters;
-use crate::ledger::Key;
 use crate::ledger::record::{Deal, NodeEntry};
+use crate::ledger::{Key, Record};
 use crate::node::measured::Measured;
 use crate::types::{FileId, NodeId, Role};
 use crate::wire::Action;
@@ -93,6 +93,8 @@ pub struct HealthView {
     pub operators: u32,
     /// Further slots that may be lost before the file is; negative when it cannot be read now.
     pub spare: i64,
+    /// Nodes that may be lost before the file is, whichever they are: fewer than slots where one has several.
+    pub spare_nodes: u32,
     /// Slots that wait for their node's first receipt.
     pub unconfirmed: u32,
     /// Seconds until all slots are expected to be on nodes that answer; 0 when they are. Absent where nothing is known of it: no
@@ -298,6 +300,17 @@ fn usual(nodes: usize, evidence: &Evidence) -> UsualView {
 /// Gives this node's slots away, or stops doing so.
 pub async fn drain(State(api): State<Api>, Json(request): Json<DrainRequest>) -> Result<Json<DoneView>, Problem> {
     let node = api.handle.identity().node;
+    match api.handle.record(&Key::Node(node))? {
+        Some(Record::Node(entry)) if is_storage(&entry) => {
+            if entry.draining == request.drain {
+                return Err(Problem::nothing_to_do(match request.drain {
+                    true => "the node is leaving already; `trullo storage status` says when it holds nothing",
+                    false => "the node is not leaving",
+                }));
+            }
+        }
+        _ => return Err(Problem::not_found("this node is no storage node of the ledger")),
+    }
     act(&api, Action::DrainNode { node, drain: request.drain }).await
 }
 
@@ -333,6 +346,8 @@ struct Standing {
     operators: u32,
     /// Slots that may still be lost.
     spare: i64,
+    /// Nodes that may still be lost, whichever they are.
+    spare_nodes: u32,
 }
 
 fn standing(deal: &Deal, nodes: &[NodeEntry]) -> Standing {
@@ -340,8 +355,28 @@ fn standing(deal: &Deal, nodes: &[NodeEntry]) -> Standing {
     let held = deal.confirmed.iter().filter_map(|slot| of(deal.placement.get(usize::from(slot))?));
     let answering: Vec<_> = held.filter(|entry| answers(entry)).collect();
     let operators: BTreeSet<_> = answering.iter().map(|entry| &entry.announcement.operator).collect();
+    let mut of_node = BTreeMap::<&NodeId, usize>::new();
+    for entry in &answering {
+        *of_node.entry(&entry.announcement.node).or_default() += 1;
+    }
+    let spare_nodes = fill::count(losses_borne(of_node.into_values().collect(), deal.data.into()));
     let (answering, operators) = (fill::count(answering.len()), fill::count(operators.len()));
-    Standing { answering, operators, spare: i64::from(answering) - i64::from(deal.data) }
+    Standing { spare_nodes, answering, operators, spare: i64::from(answering) - i64::from(deal.data) }
+}
+
+/// How many nodes with so many slots each may be lost so that the rest have as many as are needed, the fullest ones first.
+fn losses_borne(mut slots: Vec<usize>, needed: usize) -> usize {
+    slots.sort_unstable();
+    let mut left: usize = slots.iter().sum();
+    let mut borne = 0;
+    while let Some(most) = slots.pop() {
+        left -= most;
+        if left < needed {
+            break;
+        }
+        borne += 1;
+    }
+    borne
 }
 
 /// How well a file is kept. So many lost slots of others come first.
@@ -367,11 +402,26 @@ fn health(api: &Api, id: &FileId, deal: &Deal, at: &Standing, evidence: &Evidenc
         repairing: deal.repairing,
         operators: at.operators,
         spare: at.spare,
+        spare_nodes: at.spare_nodes,
         unconfirmed,
         full_in_s: known.then(|| evidence.full_in_s(lost.into(), away.into(), ahead)).flatten(),
         annual_loss: (open && readable)
             .then(|| evidence.annual_loss(deal.data, all, there, deal.repair_threshold))
             .flatten(),
         terms: terms(&api.handle, deal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_counted_in_nodes_and_the_fullest_go_first() {
+        assert_eq!(losses_borne(vec![1; 6], 4), 2);
+        assert_eq!(losses_borne(vec![2, 2, 1, 1], 4), 1);
+        assert_eq!(losses_borne(vec![2, 1], 2), 0, "three slots of two that are needed, and one node has two");
+        assert_eq!(losses_borne(vec![1; 3], 4), 0, "it cannot be read as it is");
+        assert_eq!(losses_borne(vec![1; 3], 1), 2);
     }
 }

@@ -15,7 +15,9 @@ const ID_DIGITS_MIN: usize = 8;
 
 const LS: &str = "Examples:
   trullo ls
-  trullo ls --json | jq -r .[].id";
+  trullo ls --json | jq -r .[].id
+
+A file ends soon in the last tenth of its time, or as many epochs before as files.warn_epochs says.";
 
 const STAT: &str = "Examples:
   trullo stat photo.jpg

@@ -65,6 +65,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<()> {
+    let takes_settings = matches!(command, Command::Init(_) | Command::Node(_) | Command::Config(_));
+    if !takes_settings && !context.sets.is_empty() {
+        let error =
+            CliError::new(Exit::Usage, "--set is for init, node run and config; a running node keeps its own settings");
+        return Err(error.hint("give the command's own flags, or change config.toml and start the node again").into());
+    }
     match command {
         Command::Init(args) => init::run(context, &args),
         Command::Node(verb) => node::run(context, &verb),

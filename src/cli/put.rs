@@ -42,7 +42,8 @@ An interrupted put goes on where it was when the same command is run again, unle
 What a flag does not set is as in [files] of the configuration; see `trullo config show`.
 Exit 6 with the id on stdout: pending, with too few confirmations so far. The missing nodes
 stand on stderr; it becomes final by itself when enough of them are back: see `trullo stat`.
-Exit 6 without an id: nothing is on the ledger.";
+Exit 6 without an id: nothing is on the ledger, unless the message names the file: then its deal may
+still become final.";
 
 const KEPT: &str = "what was stored is kept: run the same command again to go on";
 

@@ -171,12 +171,13 @@ pub fn file(context: &Context, verb: &FileVerb) -> Result<()> {
     let client = context.client()?;
     let health: HealthView = block_on(NOTHING_CHANGED, async {
         let file = resolve(&client, file).await?;
+        refuse_ended(&file)?;
         client.get(&format!("/v1/files/{}/health", file.id)).await
     })?;
     context.out.result(&health, || {
         let held = format!("{} of {}, {} on nodes that answer", health.held, health.slots, health.answering);
         let spare = match health.spare {
-            0.. => format!("{} more slots may be lost", health.spare),
+            0.. => format!("{} more slots may be lost, or {} nodes", health.spare, health.spare_nodes),
             _ => "it cannot be read until nodes come back".to_owned(),
         };
         let lost: Vec<_> = health.lost.iter().map(u8::to_string).collect();

@@ -91,20 +91,24 @@ pub async fn gather(
 }
 
 /// Waits until it is known whether enough nodes take their slots. False if too few do, or not in time.
-pub async fn enough_open(uploads: &mut [SlotUpload], quorum: u8, within: Duration) -> bool {
+pub async fn enough_open(uploads: &mut [SlotUpload], quorum: u8, within: Duration) -> Result<(), Vec<NodeId>> {
     let need = usize::from(quorum);
     let may_fail = uploads.len().saturating_sub(need);
-    let mut answers: FuturesUnordered<_> = uploads.iter_mut().map(|upload| &mut upload.opened).collect();
+    let mut silent: BTreeMap<_, _> = uploads.iter().enumerate().map(|(slot, upload)| (slot, upload.node)).collect();
+    let ask = uploads.iter_mut().enumerate();
+    let ask = ask.map(|(slot, upload)| async move { (slot, (&mut upload.opened).await) }.boxed());
+    let mut answers: FuturesUnordered<_> = ask.collect();
     let deadline = Instant::now() + within;
     let (mut open, mut failed) = (0, 0);
     while open < need && failed <= may_fail {
-        match tokio::time::timeout_at(deadline, answers.next()).await {
-            Ok(Some(Ok(true))) => open += 1,
-            Ok(Some(_)) => failed += 1,
-            Ok(None) | Err(_) => break,
+        let Ok(Some((slot, opened))) = tokio::time::timeout_at(deadline, answers.next()).await else { break };
+        silent.remove(&slot);
+        match opened {
+            Ok(true) => open += 1,
+            _ => failed += 1,
         }
     }
-    open >= need
+    if open >= need { Ok(()) } else { Err(silent.into_values().collect()) }
 }
 
 /// Brings receipts that come after the deal was made to the chain. A node that hangs is waited for no longer than its
@@ -217,11 +221,16 @@ mod tests {
                 ready.send(open).expect("it is asked");
                 kept.push(say);
             }
-            assert_eq!(enough_open(&mut uploads, 3, LONG).await, enough, "{opened:?}");
+            assert_eq!(enough_open(&mut uploads, 3, LONG).await.is_ok(), enough, "{opened:?}");
         }
         let (mut uploads, mut ends) = uploads();
         let _silent = ends.pop();
+        let silent_node = uploads[3].node;
+        assert_eq!(
+            enough_open(&mut uploads, 4, Duration::ZERO).await.map_err(|silent| silent.contains(&silent_node)),
+            Err(true)
+        );
         ends.drain(..).for_each(|(ready, _)| ready.send(true).expect("it is asked"));
-        assert!(enough_open(&mut uploads, 3, LONG).await, "the silent one is not waited for");
+        assert!(enough_open(&mut uploads, 3, LONG).await.is_ok(), "the silent one is not waited for");
     }
 }

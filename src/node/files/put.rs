@@ -113,10 +113,14 @@ async fn store<E: std::fmt::Display>(
     let (key, nonce) = keys.file_secrets(&request.session, &journal.source);
     let watch = Watch::default();
     let mut uploads = start(handle, &request, &session, &nonce, &watch);
-    if !request.allow_pending && !enough_open(&mut uploads, thresholds.quorum, request.timeout).await {
+    if !request.allow_pending
+        && let Err(silent) = enough_open(&mut uploads, thresholds.quorum, request.timeout).await
+    {
         // The next try is placed anew, on nodes that are there then.
         forget(handle, request.session).await?;
-        return Err(too_few(handle, &session, &watch, &watch.failed.reasons()));
+        let mut reasons = watch.failed.reasons();
+        reasons.extend(silent.into_iter().map(|node| (node, "it has not answered yet".to_owned())));
+        return Err(too_few(handle, &session, &watch, &reasons));
     }
     let senders: Vec<_> = uploads.iter().map(|upload| upload.shards.clone()).collect();
     let encoder = Encoder::new(&key, &nonce, *parameters, Compress::Auto);
@@ -155,7 +159,8 @@ async fn store<E: std::fmt::Display>(
             let (placement, epochs) = (journal.placement.clone(), request.epochs);
             let (min_confirmations, repair_threshold) = (thresholds.quorum, thresholds.repair);
             let commit = FileCommit { manifest, placement, min_confirmations, repair_threshold, epochs, receipts };
-            Some(handle.act(Action::CommitFile(Box::new(commit)), request.timeout).await?)
+            let acted = handle.act(Action::CommitFile(Box::new(commit)), request.timeout).await;
+            Some(acted.map_err(|error| name_file(error, &file))?)
         }
     };
     confirm_late(handle, file, waiting);
@@ -185,6 +190,16 @@ fn start(handle: &Handle, request: &PutRequest, session: &Session, nonce: &[u8; 
         SlotUpload::start(handle.clone(), Target { node: *node, slot, upload, bytes, resumed, failed, given_up })
     };
     (0..=u8::MAX).zip(&session.journal.placement).map(start).collect()
+}
+
+/// A deal that is not final in time may still become so, and its owner has to know its file then.
+fn name_file(error: NodeError, file: &FileId) -> NodeError {
+    match error {
+        NodeError::Timeout { what, within, hint } => {
+            NodeError::Timeout { what: format!("file {file}: {what}"), within, hint }
+        }
+        error => error,
+    }
 }
 
 /// Why a put ends without a deal.
