@@ -20,11 +20,12 @@ until_true() {
   local end=$((SECONDS + $1)) what=$2; shift 2
   until "$@"; do [ $SECONDS -lt $end ] || die "not in time: $what"; sleep 0.5; done
 }
-# whole: every slot of every file is held by a node that answers.
+# whole: every slot of every file is held by a node that answers, and any two nodes may die.
 whole() {
-  local id
+  local id health
   for id in "${ids[@]}"; do
-    "$trullo" --home "$user" file health "$id" --json | grep -q '"answering":5[,}]' || return 1
+    health=$("$trullo" --home "$user" file health "$id" --json)
+    grep -q '"answering":5[,}]' <<<"$health" && grep -q '"spare_nodes":2[,}]' <<<"$health" || return 1
   done
 }
 # gone NAME...: the ledger has given up what these nodes held.

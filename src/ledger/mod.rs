@@ -53,7 +53,7 @@ pub use key::Key;
 pub use memory::MemoryState;
 pub use record::Record;
 pub use reject::{NotNext, Reject};
-pub use slot::{is_relief, is_spread, share_of_node, share_of_operator};
+pub use slot::{is_long_since, is_relief, is_spread, share_of_node, share_of_operator};
 pub use soundness::Unsound;
 pub use state::State;
 pub use tally::Tally;

@@ -157,7 +157,7 @@ pub(super) fn take(
 
 /// How many slots of a file one node may take over: one, unless there are fewer operators than slots. Then it is an even share, for
 /// two slots on one node still bear the loss of any other, and a slot that nobody takes bears nothing. Two may be taken also
-/// where the others had an epoch's time and did not: they may be full, or gone without having held anything. Copies are no use
+/// where the others had `LONG_EPOCHS` and did not: they may be full, or gone without having held anything. Copies are no use
 /// twice on a node, and a sole operator is no second place.
 pub fn share_of_node(deal: &Deal, operators: u64, waits_long: bool) -> usize {
     let (slots, operators) = (deal.placement.len(), usize::try_from(operators).unwrap_or(usize::MAX));
@@ -169,11 +169,18 @@ pub fn share_of_node(deal: &Deal, operators: u64, waits_long: bool) -> usize {
     }
 }
 
-/// Whether the file has lacked slots for an epoch.
+/// Epochs after which a file lacks slots for long. Within the first few, nodes without a slot of it that are distrusted, or back
+/// from a restart, still come to it, and two slots on one node are worse than a slot that waits for them.
+const LONG_EPOCHS: u64 = 4;
+
+/// Whether a file that lacks slots since then has so for long.
+pub fn is_long_since(since: Height, at: Height, epoch_blocks: u64) -> bool {
+    at.get() >= since.get().saturating_add(epoch_blocks.saturating_mul(LONG_EPOCHS))
+}
+
 fn waits_long(draft: &Draft<'_>, file: &FileId) -> bool {
-    let epoch = draft.params().map_or(u64::MAX, |params| params.epoch_blocks);
-    match draft.record(&Key::Lost(*file)) {
-        Some(Record::Lost { since }) => draft.at.get() >= since.get().saturating_add(epoch),
+    match (draft.record(&Key::Lost(*file)), draft.params()) {
+        (Some(Record::Lost { since }), Some(params)) => is_long_since(*since, draft.at, params.epoch_blocks),
         _ => false,
     }
 }
@@ -273,7 +280,7 @@ pub fn is_relief(holder: &NodeEntry, taker: &NodeEntry, len: u64) -> bool {
     full.zip(empty).is_some_and(|(full, empty)| full > empty)
 }
 
-/// How many slots of a file one operator may have: as many as it can lose; two where nobody else took a slot for an epoch.
+/// How many slots of a file one operator may have: as many as it can lose; two where nobody else took a slot for long.
 pub fn share_of_operator(deal: &Deal, waits_long: bool) -> usize {
     let parity = deal.placement.len().saturating_sub(usize::from(deal.data));
     parity.max(if waits_long && deal.data > 1 { 2 } else { 1 })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Keeper;
 use super::plan::{Kind, Nodes, Want, sort, spare, turn};
 use crate::ledger::record::{Deal, SlotId};
-use crate::ledger::{Key, Record};
+use crate::ledger::{Key, Record, is_long_since};
 use crate::node::app::read_record;
 use crate::node::handle::NodeError;
 use crate::store::{Claim, Snapshot};
@@ -145,7 +145,7 @@ impl View<'_> {
                 self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
                 let Some(deal) = self.deal(&file)? else { continue };
                 let epoch = self.keeper.handle.genesis().epoch_blocks;
-                let waits_long = self.at.get() >= since.get().saturating_add(epoch);
+                let waits_long = is_long_since(since, self.at, epoch);
                 let here = self.keeper.slots.of_file(&file)?;
                 for slot in deal.lost.iter() {
                     let root = here.iter().find(|(place, _)| *place == slot).map(|(_, root)| root);
