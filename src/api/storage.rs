@@ -274,7 +274,8 @@ pub async fn all(State(api): State<Api>) -> Result<Json<StorageHealthView>, Prob
     let names = |chosen: &dyn Fn(&NodeEntry) -> bool| -> Vec<String> {
         nodes.iter().filter(|entry| is_storage(entry) && chosen(entry)).map(|e| e.announcement.name.clone()).collect()
     };
-    let active: Vec<_> = nodes.iter().filter(|entry| is_storage(entry) && entry.active).collect();
+    let takes = |entry: &&NodeEntry| is_storage(entry) && entry.active && !entry.draining;
+    let active: Vec<_> = nodes.iter().filter(takes).collect();
     Ok(Json(StorageHealthView {
         active: fill::count(active.len()),
         away: names(&|entry| !answers(entry)),

@@ -12,7 +12,7 @@ use super::output::{facts, short, size, table};
 use super::terms;
 use crate::api::measured::ConsensusMetricsView;
 use crate::api::storage::{AuditView, DoneView, DrainRequest, EndingView, HealthView, RenewRequest, StorageHealthView};
-use crate::api::views::StorageView;
+use crate::api::views::{FileView, StorageView, TermsView};
 
 const STATUS: &str = "Examples:
   trullo --home net/storage-1 storage status
@@ -213,15 +213,28 @@ fn repair(health: &HealthView) -> String {
     }
 }
 
+/// What `renew` answers.
+#[derive(Serialize)]
+struct RenewedView {
+    #[serde(flatten)]
+    done: DoneView,
+    #[serde(flatten)]
+    terms: TermsView,
+}
+
 /// Runs `trullo renew`.
 pub fn renew(context: &Context, args: &RenewArgs) -> Result<()> {
     let client = context.client()?;
-    let done: DoneView = block_on("it may still become final; see `trullo stat`", async {
+    let renewed = block_on("it may still become final; see `trullo stat`", async {
         let file = resolve(&client, &args.file).await?;
         refuse_ended(&file)?;
-        client.post(&format!("/v1/files/{}/renew", file.id), &RenewRequest { epochs: args.epochs }).await
+        let request = RenewRequest { epochs: args.epochs };
+        let done: DoneView = client.post(&format!("/v1/files/{}/renew", file.id), &request).await?;
+        let file: FileView = client.get(&format!("/v1/files/{}/info", file.id)).await?;
+        Ok(RenewedView { done, terms: file.terms })
     })?;
-    context.out.result(&done, || format!("renewed at height {}", done.height))?;
+    let told = || format!("renewed at height {}: {}", renewed.done.height, terms::sentence(&renewed.terms));
+    context.out.result(&renewed, told)?;
     Ok(())
 }
 
