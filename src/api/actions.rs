@@ -97,4 +97,21 @@ pub enum ActionView {
         /// Epochs added.
         epochs: u32,
     },
+    /// An account is given a file's key.
+    ShareFile {
+        /// The file.
+        file: String,
+        /// Who may read it.
+        to: String,
+        /// The last height at which the share counts; absent: until the deal ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+    },
+    /// A share is taken off the ledger.
+    UnshareFile {
+        /// The file.
+        file: String,
+        /// Whose share.
+        to: String,
+    },
 }

@@ -67,6 +67,8 @@ fn subject(key: &Key) -> String {
         Key::File(id) => format!("file {id}"),
         Key::Manifest(id) => format!("manifest of file {id}"),
         Key::OwnerFile(owner, id) => format!("file {id} of account {owner}"),
+        Key::Share(account, id) => format!("share of file {id} with account {account}"),
+        Key::Shares(id) => format!("shares of file {id}"),
         Key::Lost(id) => format!("lost slots of file {id}"),
         Key::Node(id) => format!("node {id}"),
         Key::Sums(id, level, index) => format!("sums {level}.{index} of node {id}"),

@@ -14,6 +14,7 @@ use super::fill;
 use super::problem::Problem;
 use super::range;
 use super::server::Api;
+use super::sharing;
 use super::views::{DeletedView, FileView};
 use crate::ledger::{Key, Record};
 use crate::node::NodeError;
@@ -46,15 +47,22 @@ pub async fn list(State(api): State<Api>) -> Result<Json<Vec<FileView>>, Problem
 }
 
 /// A file's deal, whoever owns it.
-pub async fn info(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<FileView>, Problem> {
+pub async fn info(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<FileView>, Problem> {
     let id = file_id(&id)?;
+    let key = sharing::brought(&headers, &id)?;
     let (deal, manifest) = api.handle.file(&id)?;
-    Ok(Json(fill::file(&api.handle, &id, &deal, manifest.as_deref(), &api.handle.nodes()?)?))
+    Ok(Json(fill::file_with(&api.handle, &id, &deal, manifest.as_deref(), &api.handle.nodes()?, key.as_ref())?))
 }
 
 /// A file's bytes, all or a range.
 pub async fn get(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let file = OpenFile::open(&api.handle, file_id(&id)?)?;
+    let wanted = file_id(&id)?;
+    let key = sharing::brought(&headers, &wanted)?;
+    let file = OpenFile::open_with(&api.handle, wanted, key.as_ref())?;
     let total = file.manifest().plain_len();
     let range = match headers.get(header::RANGE).map(|range| range.to_str()) {
         None => None,

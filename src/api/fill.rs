@@ -1,11 +1,14 @@
 //! Filling views from the chain's types.
 
 use super::problem::Problem;
+use super::sharing::harmless;
 use super::terms::terms;
 use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
+use crate::crypto::seal::FileKey;
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 use crate::node::Handle;
+use crate::node::files::access::open_manifest;
 use crate::types::{FileId, Height, NodeId, Roles};
 use crate::wire::{Action, Certificate, PublicManifest, Tx, ValidatorSet};
 
@@ -51,6 +54,11 @@ pub fn action(action: &Action) -> ActionView {
         Action::DrainNode { node, drain } => ActionView::DrainNode { node: node.to_string(), drain: *drain },
         Action::SettleFile { file } => ActionView::SettleFile { file: file.to_string() },
         Action::RenewFile { file, epochs } => ActionView::RenewFile { file: file.to_string(), epochs: *epochs },
+        Action::ShareFile { file, to, until, .. } => {
+            let until = until.map(Height::get);
+            ActionView::ShareFile { file: file.to_string(), to: to.to_string(), until }
+        }
+        Action::UnshareFile { file, to } => ActionView::UnshareFile { file: file.to_string(), to: to.to_string() },
     }
 }
 
@@ -119,12 +127,21 @@ pub fn file(
     manifest: Option<&PublicManifest>,
     nodes: &[NodeEntry],
 ) -> Result<FileView, Problem> {
-    let open = match (manifest, handle.keys()) {
-        (Some(manifest), Ok(keys)) if deal.owner == keys.account_id() => {
-            crate::files::manifest::OpenManifest::open(manifest, keys).ok()
-        }
-        _ => None,
-    };
+    file_with(handle, id, deal, manifest, nodes, None)
+}
+
+/// The same for whoever brings the file's key.
+pub fn file_with(
+    handle: &Handle,
+    id: &FileId,
+    deal: &Deal,
+    manifest: Option<&PublicManifest>,
+    nodes: &[NodeEntry],
+    key: Option<&FileKey>,
+) -> Result<FileView, Problem> {
+    let open = manifest.and_then(|manifest| open_manifest(handle, id, deal, manifest, key).ok());
+    let own = handle.keys().is_ok_and(|keys| keys.account_id() == deal.owner);
+    let name = |name: &str| if own { name.to_owned() } else { harmless(name) };
     let (status, reason, height) = status(deal, nodes);
     let slot = |(index, (node, info)): (usize, (&NodeId, &crate::wire::SlotInfo))| SlotView {
         index: count(index),
@@ -138,7 +155,7 @@ pub fn file(
     let infos = manifest.map(|manifest| manifest.slots.as_slice()).unwrap_or_default();
     Ok(FileView {
         id: id.to_string(),
-        name: open.as_ref().map(|open| open.facts().name.clone()),
+        name: open.as_ref().map(|open| name(&open.facts().name)),
         owner: deal.owner.to_string(),
         status,
         reason,

@@ -16,6 +16,7 @@ pub mod measured;
 mod problem;
 pub mod range;
 pub mod server;
+pub mod sharing;
 pub mod snapshots;
 pub mod storage;
 mod tables;

@@ -7,14 +7,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use tokio::net::TcpListener;
 
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, measured, snapshots, storage, tables, uploads};
+use super::{bundle, chain, files, linger, measured, sharing, snapshots, storage, tables, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -83,6 +83,12 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/files/{id}/info", get(files::info))
         .route("/v1/files/{id}/health", get(storage::file))
         .route("/v1/files/{id}/renew", post(storage::renew))
+        .route("/v1/files/{id}/shares", get(sharing::list))
+        .route("/v1/files/{id}/shares/{account}", put(sharing::put).delete(sharing::delete))
+        .route("/v1/files/{id}/cap", post(sharing::cap))
+        .route("/v1/files/{id}/verify", post(sharing::verify))
+        .route("/v1/shares", get(sharing::list_all))
+        .route("/v1/shared", get(sharing::shared))
         .route("/v1/storage/audits", get(storage::audits))
         .route("/v1/storage/health", get(storage::all))
         .route("/v1/metrics/consensus", get(measured::consensus))

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::context::{self, Context, NOTHING_CHANGED, block_on};
 use super::identity::add_account;
 use super::ledger::account_text;
 use super::output::table;
+use super::phrase;
 use crate::api::views::{AccountView, TransferRequest, TransferView};
 use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KdfParams;
@@ -64,6 +66,28 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         new_password_file: Option<PathBuf>,
     },
+    /// Print the 24 words that bring an account back on another machine
+    #[command(after_long_help = phrase::PRINT)]
+    Phrase {
+        /// Its name or id; default: the one the node acts for
+        name: Option<String>,
+        /// File with its password; `-` for stdin; asked for by default
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Add an account to this home's keystore by its recovery phrase
+    #[command(after_long_help = phrase::RECOVER)]
+    Recover {
+        /// Its name, for you
+        #[arg(long, default_value = "recovered")]
+        name: String,
+        /// File with the 24 words; `-` for stdin, one line before the password; asked for by default
+        #[arg(long, value_name = "FILE")]
+        phrase_file: Option<PathBuf>,
+        /// File with its password on this machine; `-` for stdin; asked for by default
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
     /// List the accounts of this home; the node acts for the first
     #[command(after_long_help = LIST)]
     List,
@@ -95,6 +119,10 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Passwd { name, password_file, new_password_file } => {
             passwd(context, name, password_file.as_deref(), new_password_file.as_deref())
         }
+        Verb::Phrase { name, password_file } => phrase::print(context, name.as_deref(), password_file.as_deref()),
+        Verb::Recover { name, phrase_file, password_file } => {
+            phrase::recover(context, name, phrase_file.as_deref(), password_file.as_deref())
+        }
         Verb::List => list(context),
         Verb::Show { account } => {
             let client = context.client()?;
@@ -121,7 +149,8 @@ fn new(context: &Context, name: &str, password_file: Option<&Path>) -> Result<()
         return Err(KeystoreFileError::Twice(name.to_owned()).into());
     }
     let password = context::new_password(password_file, "password of the new account")?;
-    let account = home.edit_keystore(|keystore| add_account(keystore, name, &password, KdfParams::STANDARD))?;
+    let seed = Zeroizing::new(random()?);
+    let account = home.edit_keystore(|keystore| add_account(keystore, name, &seed, &password, KdfParams::STANDARD))?;
     context.out.result(&json!({ "name": name, "account": account.to_string() }), || account.to_string())?;
     Ok(())
 }
@@ -162,7 +191,7 @@ fn list(context: &Context) -> Result<()> {
 }
 
 /// The id of what was typed: an account's name in this home, or an id as it is.
-fn id(context: &Context, text: &str) -> Result<String> {
+pub fn id(context: &Context, text: &str) -> Result<String> {
     let keystore = context.open_home()?.read_keystore()?;
     if text == "me" {
         return Ok(text.to_owned());

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, storage, testnet, tools, verify};
+use super::{
+    account, config, demo, export, files, get, init, ledger, node, put, sharing, sim, storage, testnet, tools, verify,
+};
 
 /// Exit codes, at the end of the long help.
 const EXIT_CODES: &str = "\
@@ -65,7 +67,8 @@ const TESTNET: &str = "Examples:
   trullo testnet status --dir net
   trullo testnet down --dir net";
 const FILE: &str = "Examples:
-  trullo --home net/user-1 file health photo.jpg";
+  trullo --home net/user-1 file health photo.jpg
+  trullo --home net/user-1 file verify photo.jpg";
 const STORAGE: &str = "Examples:
   trullo --home net/user-1 storage audits
   trullo --home net/user-1 storage health
@@ -102,7 +105,15 @@ pub enum Command {
     Rm(files::RmArgs),
     /// Keep a file for longer
     Renew(storage::RenewArgs),
-    /// How well a file is kept
+    /// Let another account read a file
+    Share(sharing::ShareArgs),
+    /// End that
+    Unshare(sharing::UnshareArgs),
+    /// List what you share, and what is shared with you
+    Shares(sharing::SharesArgs),
+    /// Print a file's read or verify capability: one string, for anybody
+    Cap(sharing::CapArgs),
+    /// How well a file is kept, and whether it is whole
     #[command(subcommand, after_long_help = FILE)]
     File(storage::FileVerb),
     /// How storage nodes keep their promise

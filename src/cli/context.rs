@@ -121,6 +121,15 @@ pub fn can_ask() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
+/// A secret asked for on a terminal, which does not show it. Errors: exit 2 without a terminal, with the hint.
+pub fn ask_secret(prompt: &str, hint: &str) -> Result<Zeroizing<String>> {
+    if !can_ask() {
+        let error = CliError::new(Exit::Usage, format!("{prompt}: there is no terminal to ask on"));
+        return Err(error.hint(hint).into());
+    }
+    rpassword::prompt_password(format!("{prompt}: ")).map(Zeroizing::new).context("reading from the terminal")
+}
+
 fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     if !can_ask() {
         let error = CliError::new(Exit::Usage, "a password is needed and there is no terminal to ask on");

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{facts, short, size, table};
+use crate::api::sharing::{SharedPageView, SharedView};
 use crate::api::views::{DeletedView, FileStatus, FileView};
 
 /// Digits with which an id may be begun.
@@ -16,6 +17,7 @@ const ID_DIGITS_MIN: usize = 8;
 const LS: &str = "Examples:
   trullo ls
   trullo ls --json | jq -r .[].id
+  trullo ls --shared
 
 A file ends soon in the last tenth of its time, or as many epochs before as files.warn_epochs says.";
 
@@ -30,13 +32,19 @@ const RM: &str = "Examples:
 The ledger ends the file's deal and the storage nodes free its slots. The epoch that has begun is paid; what is left of the
 price comes back. There is no way to undo it.";
 
+/// Pages of what is shared in which a name is looked for.
+const SHARED_PAGES_MAX: usize = 64;
 /// Files of one name that an error lists.
 const AMBIGUOUS_TOLD: usize = 8;
 
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
 #[command(after_long_help = LS)]
-pub struct LsArgs {}
+pub struct LsArgs {
+    /// What others share with you, in place of your own
+    #[arg(long)]
+    shared: bool,
+}
 
 /// Arguments of `stat`.
 #[derive(Debug, Args)]
@@ -55,7 +63,10 @@ pub struct RmArgs {
 }
 
 /// Lists the account's files.
-pub fn ls(context: &Context, _: &LsArgs) -> Result<()> {
+pub fn ls(context: &Context, args: &LsArgs) -> Result<()> {
+    if args.shared {
+        return super::sharing::list_shared(context);
+    }
     let client = context.client()?;
     let files: Vec<FileView> = block_on(NOTHING_CHANGED, client.get("/v1/files"))?;
     context.out.result(&files, || {
@@ -130,8 +141,31 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
     if is_id(text) {
         return client.get(&format!("/v1/files/{text}/info")).await;
     }
-    let mut files: Vec<FileView> = client.get("/v1/files").await?;
-    files.retain(|file| is_named(file, text));
+    one_of(client.get("/v1/files").await?, text)
+}
+
+/// The same, and if no own file is meant one that is shared with the account.
+pub async fn resolve_readable(client: &Client, text: &str) -> Result<FileView> {
+    let own = match resolve(client, text).await {
+        Err(error) if CliError::of(&error).code == Exit::NotFound && !is_id(text) => error,
+        done => return done,
+    };
+    let mut found = Vec::new();
+    let mut path = "/v1/shared".to_owned();
+    for _ in 0..SHARED_PAGES_MAX {
+        let page: SharedPageView = client.get(&path).await?;
+        let named = |file: &&SharedView| meets(&file.file, file.name.as_deref(), text);
+        for shared in page.files.iter().filter(named).take(AMBIGUOUS_TOLD) {
+            found.push(client.get(&format!("/v1/files/{}/info", shared.file)).await?);
+        }
+        let Some(next) = page.next.filter(|_| found.len() < AMBIGUOUS_TOLD) else { break };
+        path = format!("/v1/shared?after={next}");
+    }
+    if found.is_empty() { Err(own) } else { one_of(found, text) }
+}
+
+fn one_of(mut files: Vec<FileView>, text: &str) -> Result<FileView> {
+    files.retain(|file| meets(&file.id, file.name.as_deref(), text));
     match files.len() {
         1 => Ok(files.remove(0)),
         0 if is_too_short(text) => {
@@ -167,7 +201,8 @@ pub fn refuse_ended(file: &FileView) -> Result<()> {
     Err(CliError::new(Exit::NotFound, format!("file {} is gone: {reason}", short(&file.id))).into())
 }
 
-fn is_id(text: &str) -> bool {
+/// Whether it is a whole id.
+pub fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -176,7 +211,7 @@ fn is_too_short(text: &str) -> bool {
     text.len() < ID_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn is_named(file: &FileView, text: &str) -> bool {
-    let is_prefix = text.len() >= ID_DIGITS_MIN && file.id.starts_with(text);
-    is_prefix || file.name.as_deref() == Some(text)
+fn meets(id: &str, name: Option<&str>, text: &str) -> bool {
+    let is_prefix = text.len() >= ID_DIGITS_MIN && id.starts_with(text);
+    is_prefix || name == Some(text)
 }

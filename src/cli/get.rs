@@ -12,8 +12,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::client::Client;
 use super::context::{Context, block_on};
 use super::errors::{CliError, Exit};
-use super::files::{refuse_ended, resolve};
+use super::files::{refuse_ended, resolve_readable};
 use super::output::{Progress, short, size};
+use super::sharing::{self, Brought};
 use crate::api::views::FileView;
 
 const EXAMPLES: &str = "Examples:
@@ -21,7 +22,10 @@ const EXAMPLES: &str = "Examples:
   trullo get 3f9c0a41d2b7e685 -o copy.jpg    # by the first digits of its id
   trullo get docs.tar - | tar x
   trullo get photo.jpg --range 0..1024 -o head.bin
+  trullo get --cap-file photo.cap -o photo.jpg
 
+FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret: give it in a file for its
+owner alone (chmod 600) or on stdin. As an argument it works too, but others on the machine can see it while get runs.
 Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
 Every byte is verified by the node against the roots on the chain before it arrives here.";
 
@@ -33,14 +37,18 @@ const KEPT: &str = "what has arrived is kept in the .part file: run the same com
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The file: its id, the first digits of it, or its name
-    file: String,
+    /// The file: its id, the first digits of it, its name, or a read capability
+    #[arg(required_unless_present = "cap_file", conflicts_with = "cap_file")]
+    file: Option<String>,
     /// Where to write it; `-` for stdout; default: its name, in this directory
     #[arg(value_name = "OUT", conflicts_with = "output")]
     out: Option<PathBuf>,
     /// The same as OUT
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    /// File with a read capability, in place of FILE; `-` for stdin
+    #[arg(long, value_name = "PATH")]
+    cap_file: Option<PathBuf>,
     /// Replace OUT if it exists
     #[arg(short, long)]
     force: bool,
@@ -52,7 +60,8 @@ pub struct Args {
 impl Args {
     /// A get of a whole file to a path.
     pub fn of(file: &str, out: &Path) -> Self {
-        Self { file: file.to_owned(), out: None, output: Some(out.to_owned()), force: false, range: None }
+        let (file, output) = (Some(file.to_owned()), Some(out.to_owned()));
+        Self { file, out: None, output, cap_file: None, force: false, range: None }
     }
 }
 
@@ -101,15 +110,23 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 
 /// Fetches the file; gives its id, where it is, its bytes, and how many of them were there already.
 pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(String, String, u64, u64)> {
-    let file = resolve(client, &args.file).await?;
+    let text = args.file.as_deref();
+    let brought = sharing::brought(context, text, args.cap_file.as_ref())?;
+    let file = match &brought {
+        Some(brought) => brought.file(client).await?,
+        None => resolve_readable(client, text.unwrap_or_default()).await?,
+    };
     refuse_ended(&file)?;
-    let others = || CliError::new(Exit::Denied, format!("file {} belongs to another account", short(&file.id)));
-    let total = file.bytes.ok_or_else(others)?;
+    let source = Source { client, brought: brought.as_ref(), file: &file };
+    let total = match file.bytes {
+        Some(total) => total,
+        None => return Err(source.refusal().await),
+    };
     let (from, to) = wanted(args.range, total)?;
     let out = args.output.as_ref().or(args.out.as_ref()).cloned().unwrap_or_else(|| own_name(&file));
     if out == Path::new("-") {
         let progress = context.out.progress("fetching", Some(to - from), 0);
-        copy(client, &file, (from, to), &mut tokio::io::stdout(), &progress).await?;
+        copy(&source, (from, to), &mut tokio::io::stdout(), &progress).await?;
         progress.clear();
         return Ok((file.id, "-".to_owned(), to - from, 0));
     }
@@ -119,7 +136,7 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
     }
     if std::fs::symlink_metadata(&out).is_ok_and(|meta| !meta.is_file()) {
         let error = CliError::new(Exit::Usage, format!("{} is no regular file", out.display()));
-        return Err(error.hint(format!("trullo get {} - > {}", args.file, out.display())).into());
+        return Err(error.hint(format!("trullo get {} - > {}", short(&file.id), out.display())).into());
     }
     if out.exists() && !args.force {
         let error = CliError::new(Exit::Conflict, format!("{} exists", out.display()));
@@ -144,7 +161,7 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
         return Err(error.hint("remove it and try again").into());
     }
     let progress = context.out.progress("fetching", Some(to - from), have);
-    copy(client, &file, (from + have, to), &mut target, &progress).await?;
+    copy(&source, (from + have, to), &mut target, &progress).await?;
     progress.clear();
     target.sync_all().await.with_context(writing)?;
     let len = target.metadata().await.with_context(writing)?.len();
@@ -186,10 +203,36 @@ fn own_name(file: &FileView) -> PathBuf {
     name.map_or_else(|| PathBuf::from(&file.id), PathBuf::from)
 }
 
+/// A file and by which right it is read.
+struct Source<'a> {
+    client: &'a Client,
+    brought: Option<&'a Brought>,
+    file: &'a FileView,
+}
+
+impl Source<'_> {
+    /// Why the node does not read it: it says so when it is asked for the bytes.
+    async fn refusal(&self) -> anyhow::Error {
+        let mut request = self.client.request(Method::GET, &format!("/v1/files/{}", self.file.id));
+        if let Some(brought) = self.brought {
+            request = brought.on(request);
+        }
+        let file = short(&self.file.id);
+        let unknown = || CliError::new(Exit::Denied, format!("file {file} cannot be opened by this account"));
+        match self.client.within(WAIT, self.client.send(request)).await {
+            Err(error) if CliError::of(&error).code == Exit::Denied => {
+                let error = CliError::of(&error);
+                error.hint(format!("its owner shares it with: trullo share {file} ACCOUNT")).into()
+            }
+            Err(error) => error,
+            Ok(_) => unknown().into(),
+        }
+    }
+}
+
 /// Copies the bytes of a range to the target. Errors: fewer or more bytes than asked for; what was written stays.
 async fn copy(
-    client: &Client,
-    file: &FileView,
+    Source { client, brought, file }: &Source<'_>,
     (from, to): (u64, u64),
     target: &mut (impl AsyncWrite + Unpin),
     progress: &Progress,
@@ -200,6 +243,9 @@ async fn copy(
     let mut request = client.request(Method::GET, &format!("/v1/files/{}", file.id));
     if (from, Some(to)) != (0, file.bytes) {
         request = request.header(header::RANGE, format!("bytes={from}-{}", to - 1));
+    }
+    if let Some(brought) = brought {
+        request = brought.on(request);
     }
     let response = client.within(WAIT, client.send(request)).await?;
     let mut pieces = response.bytes_stream();

@@ -38,8 +38,13 @@ pub struct Identity {
 impl Identity {
     /// Fresh keys; the account's are locked with the password. Errors: no randomness.
     pub fn new(name: &str, roles: Roles, password: &str, kdf: KdfParams) -> Result<Self> {
+        Self::of(name, roles, &Zeroizing::new(random()?), password, kdf)
+    }
+
+    /// A fresh node of the account of a master seed. Errors: no randomness.
+    pub fn of(name: &str, roles: Roles, seed: &[u8; 32], password: &str, kdf: KdfParams) -> Result<Self> {
         let mut keystore = KeystoreFile::default();
-        let account = add_account(&mut keystore, FIRST_ACCOUNT, password, kdf)?;
+        let account = add_account(&mut keystore, FIRST_ACCOUNT, seed, password, kdf)?;
         let capacity = ByteCount::ZERO;
         let node_seed = Zeroizing::new(random()?);
         let (name, operator) = (name.to_owned(), name.to_owned());
@@ -88,10 +93,15 @@ impl Identity {
     }
 }
 
-/// Adds a fresh account to a keystore. Errors: the name is taken; no randomness.
-pub fn add_account(file: &mut KeystoreFile, name: &str, password: &str, kdf: KdfParams) -> Result<AccountId> {
-    let seed = Zeroizing::new(random::<32>()?);
-    let keystore = Keystore::create(&seed, password.as_bytes(), kdf, random()?, random()?)?;
+/// Adds the account of a master seed to a keystore. Errors: the name is taken; no randomness.
+pub fn add_account(
+    file: &mut KeystoreFile,
+    name: &str,
+    seed: &[u8; 32],
+    password: &str,
+    kdf: KdfParams,
+) -> Result<AccountId> {
+    let keystore = Keystore::create(seed, password.as_bytes(), kdf, random()?, random()?)?;
     file.add(name, keystore)?;
-    Ok(AccountKeys::from_master(&seed).account_id())
+    Ok(AccountKeys::from_master(seed).account_id())
 }

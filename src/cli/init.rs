@@ -5,17 +5,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::context::{self, Context};
 use super::errors::{CliError, Exit};
 use super::identity::Identity;
 use super::output::facts;
+use super::phrase;
 use crate::config::{Config, Layers, genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
 use crate::ledger::record::StorageParams;
-use crate::node::home::{Home, NewHome};
+use crate::node::home::{Home, NewHome, random};
 use crate::node::start::addresses;
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
 
@@ -23,10 +25,13 @@ const EXAMPLES: &str = "Examples:
   trullo --home ~/net init --name alice --genesis genesis.json \\
     --bootstrap /ip4/192.0.2.1/tcp/7000/p2p/12D3KooWBVwVWdqFNFJBFhW1qKLCe3YPz1cSCTVZ3S4N7dNhHRZ6
   trullo --home /tmp/solo init --name solo --password-file pw     # a network of one node of its own
+  trullo --home ~/net init --name alice --genesis genesis.json --recover --phrase-file words
 
 Without --genesis a new network is made, whose only validator and storage node is this one.
 The account's password is asked for, or read from --password-file (`-`: stdin, /dev/fd/N: a descriptor);
 such a file must be for its owner alone: chmod 600.
+--recover brings an account back on a fresh machine: its files are listed and read there, its credits
+are there. The password is a new one, for this machine.
 A home that exists is never overwritten (exit 8).";
 
 /// Credits of the first account of a new network.
@@ -51,9 +56,15 @@ pub struct Args {
     /// Address of a node to find the network by; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     bootstrap: Vec<String>,
-    /// File with the new account's password; `-` for stdin
+    /// File with the account's password on this machine; `-` for stdin
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Bring an account back by its recovery phrase, in place of a new one
+    #[arg(long)]
+    recover: bool,
+    /// File with the 24 words; `-` for stdin, one line before the password; asked for by default
+    #[arg(long, value_name = "FILE", requires = "recover")]
+    phrase_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -83,8 +94,12 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     };
     let text = config_text(args, roles);
     let config = check(context, &text)?;
-    let password = context::new_password(args.password_file.as_deref(), "password of the new account")?;
-    let mut identity = Identity::new(&args.name, Roles::of(roles), &password, KdfParams::STANDARD)?;
+    let seed = match args.recover {
+        true => phrase::read(args.phrase_file.as_deref())?,
+        false => Zeroizing::new(random()?),
+    };
+    let password = context::new_password(args.password_file.as_deref(), "password of the account")?;
+    let mut identity = Identity::of(&args.name, Roles::of(roles), &seed, &password, KdfParams::STANDARD)?;
     identity.operator = config.node.operator;
     identity.capacity = if config.node.roles.has(Role::Storage) { config.storage.capacity } else { ByteCount::ZERO };
     let genesis = joined.unwrap_or_else(|| own_network(&identity));
@@ -112,6 +127,14 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             ("chain", made.chain.clone()),
         ])
     })?;
+    if args.recover {
+        context
+            .out
+            .say("the account is back; once the node runs and has caught up, its files are listed with `trullo ls`");
+    } else {
+        let print = format!("trullo --home {} account phrase", made.home);
+        context.out.say(format!("24 words bring the account back on another machine; write them down: {print}"));
+    }
     context.out.say(format!("next: trullo --home {} node run", made.home));
     Ok(())
 }

@@ -21,7 +21,9 @@ mod init;
 mod ledger;
 mod measured;
 mod node;
+mod phrase;
 mod put;
+mod sharing;
 mod sim;
 mod storage;
 mod terms;
@@ -81,6 +83,10 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Stat(args) => files::stat(context, &args),
         Command::Rm(args) => files::rm(context, &args),
         Command::Renew(args) => storage::renew(context, &args),
+        Command::Share(args) => sharing::share(context, &args),
+        Command::Unshare(args) => sharing::unshare(context, &args),
+        Command::Shares(args) => sharing::shares(context, &args),
+        Command::Cap(args) => sharing::cap(context, &args),
         Command::File(verb) => storage::file(context, &verb),
         Command::Storage(verb) => storage::run(context, &verb),
         Command::Ledger(verb) => ledger::run(context, &verb),

@@ -7,9 +7,8 @@ use serde::Serialize;
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::files::{refuse_ended, resolve};
-use super::measured;
 use super::output::{facts, short, size, table};
-use super::terms;
+use super::{measured, sharing, terms};
 use crate::api::measured::ConsensusMetricsView;
 use crate::api::storage::{AuditView, DoneView, DrainRequest, EndingView, HealthView, RenewRequest, StorageHealthView};
 use crate::api::views::{FileView, StorageView, TermsView};
@@ -98,6 +97,8 @@ pub enum FileVerb {
         /// The file: its id, the first digits of it, or its name
         file: String,
     },
+    /// Read every slot of a file and compare it with the ledger
+    Verify(sharing::VerifyArgs),
 }
 
 /// Arguments of `renew`.
@@ -167,7 +168,10 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
 
 /// Runs `trullo file`.
 pub fn file(context: &Context, verb: &FileVerb) -> Result<()> {
-    let FileVerb::Health { file } = verb;
+    let file = match verb {
+        FileVerb::Health { file } => file,
+        FileVerb::Verify(args) => return sharing::verify(context, args),
+    };
     let client = context.client()?;
     let health: HealthView = block_on(NOTHING_CHANGED, async {
         let file = resolve(&client, file).await?;

@@ -44,6 +44,10 @@ domains! {
     File = "trullo 2026 file manifest v1";
     /// File key to its commitment.
     KeyCommitment = "trullo 2026 file key commitment v1";
+    /// What two X25519 keys have in common to the key of what is sealed between them.
+    Share = "trullo 2026 share v1";
+    /// Capability to its checksum.
+    Capability = "trullo 2026 capability v1";
     /// Placement: a node's rank for a slot.
     Placement = "trullo 2026 placement v1";
     /// Beacon: the chain of preimages and what is mixed of them.

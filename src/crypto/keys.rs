@@ -12,7 +12,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use borsh::{BorshDeserialize, BorshSerialize};
 use zeroize::Zeroizing;
 
-use super::seal::{FileKey, NONCE_BYTES, SealKey};
+use super::seal::{FileKey, NONCE_BYTES, SECRET_OVERHEAD, SealKey};
 use super::sign::SecretKey;
 use crate::types::{AccountId, limits};
 
@@ -50,9 +50,31 @@ impl KdfParams {
     fn key(self, password: &[u8], salt: &[u8; SALT_BYTES]) -> Result<SealKey, KeystoreError> {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, self.check()?);
         let mut key = Zeroizing::new([0; 32]);
+        #[cfg(test)]
+        work::add(self);
         // Checked parameters leave a password over 4 GiB as the only reason to fail.
         argon2.hash_password_into(password, salt, key.as_mut()).map_err(|_| KeystoreError::Password)?;
         Ok(SealKey::from_bytes(*key))
+    }
+}
+
+/// How much argon2id has done on this thread: tests count it, because time tells nothing.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    use super::KdfParams;
+
+    thread_local!(static DONE: Cell<u64> = const { Cell::new(0) });
+
+    pub(super) fn add(kdf: KdfParams) {
+        DONE.set(DONE.get() + u64::from(kdf.memory_kib) * u64::from(kdf.passes));
+    }
+    /// KiB that were passed over while something was done.
+    pub(crate) fn of(doing: impl FnOnce()) -> u64 {
+        let before = DONE.get();
+        doing();
+        DONE.get() - before
     }
 }
 
@@ -147,6 +169,17 @@ impl Keystore {
     pub fn open(&self, password: &[u8]) -> Result<AccountKeys, KeystoreError> {
         self.unlock(password).map(|(_, keys)| keys)
     }
+    /// The master seed, for a recovery phrase. Errors: each of `KeystoreError`.
+    pub fn master(&self, password: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+        self.unlock(password).map(|(seed, _)| seed)
+    }
+    /// Does for an account that does not exist what `open` does for one that does, so that the time tells nobody which exist.
+    /// Never opens. Errors: `Password`, `Cost`.
+    pub fn refuse(kdf: KdfParams, password: &[u8]) -> KeystoreError {
+        let (account, salt, sealed) = (AccountId::from_bytes([0; 32]), [0; SALT_BYTES], vec![0; 32 + SECRET_OVERHEAD]);
+        let none = Self { version: VERSION, account, kdf, salt, sealed };
+        none.open(password).err().unwrap_or(KeystoreError::Password)
+    }
     /// The same account under another password. Salt and nonce are random and new. Errors: each of `KeystoreError`.
     pub fn change_password(
         &self,
@@ -230,6 +263,38 @@ mod tests {
         let mut store = keystore(KdfParams::TESTNET).expect("valid parameters");
         store.kdf = cost(u32::MAX, 1, 1);
         assert_eq!(store.open(b"password").err(), Some(KeystoreError::Cost(store.kdf)));
+    }
+
+    #[test]
+    fn a_wrong_password_costs_what_the_right_one_costs_whatever_else_is_wrong() {
+        let store = keystore(KdfParams::TESTNET).expect("valid parameters");
+        let right = work::of(|| assert!(store.open(b"password").is_ok()));
+        assert_eq!(right, 64, "one pass over 64 KiB");
+        let damaged = |change: fn(&mut Keystore)| {
+            let mut store = store.clone();
+            change(&mut store);
+            store
+        };
+        let wrong = [
+            (store.clone(), b"Password".as_slice()),
+            (store.clone(), b""),
+            (damaged(|store| store.sealed[0] ^= 1), b"password"),
+            (damaged(|store| store.sealed.clear()), b"password"),
+            (damaged(|store| store.account = AccountId::from_bytes([9; 32])), b"password"),
+        ];
+        for (store, password) in wrong {
+            let work = work::of(|| assert_eq!(store.open(password).err(), Some(KeystoreError::Password)));
+            assert_eq!(work, right);
+        }
+        let nobody = work::of(|| assert_eq!(Keystore::refuse(KdfParams::TESTNET, b"any"), KeystoreError::Password));
+        assert_eq!(nobody, right);
+    }
+
+    #[test]
+    fn the_master_seed_comes_back_for_the_password_alone() {
+        let store = keystore(KdfParams::TESTNET).expect("valid parameters");
+        assert_eq!(store.master(b"password").as_deref(), Ok(&[1; 32]));
+        assert_eq!(store.master(b"Password").err(), Some(KeystoreError::Password));
     }
 
     #[test]

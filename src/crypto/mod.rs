@@ -7,7 +7,9 @@
 pub mod hash;
 pub mod keys;
 pub mod merkle;
+pub mod phrase;
 pub mod seal;
+pub mod share;
 pub mod sign;
 
 pub use hash::{Domain, hash};

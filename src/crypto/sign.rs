@@ -11,6 +11,7 @@ use std::fmt;
 use borsh::{BorshDeserialize, BorshSerialize};
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_zebra as zebra;
+use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use super::hash::{self, Domain};
@@ -60,6 +61,13 @@ impl SecretKey {
     /// The seed, for the keystore.
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
+    }
+    /// The secret scalar (RFC 8032, section 5.1.5), to be clamped: that of the same key in X25519.
+    pub(super) fn exchange_scalar(&self) -> Zeroizing<[u8; 32]> {
+        let digest = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(self.seed().as_slice())));
+        let mut scalar = Zeroizing::new([0; 32]);
+        scalar.copy_from_slice(&digest[..32]);
+        scalar
     }
     /// The public half.
     pub fn public(&self) -> PublicKey {

@@ -335,6 +335,10 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(file.to_string());
             row.epochs = Some((*epochs).into());
         }
+        Action::ShareFile { file, to, .. } | Action::UnshareFile { file, to } => {
+            row.file_id = Some(file.to_string());
+            row.receiver = Some(to.to_string());
+        }
     }
 }
 

@@ -156,25 +156,35 @@ pub struct OpenManifest {
 }
 
 impl OpenManifest {
-    /// Opens and checks a manifest. Errors: each of `OpenError`.
+    /// Opens and checks a manifest for its owner. Errors: each of `OpenError`.
     pub fn open(manifest: &PublicManifest, keys: &AccountKeys) -> Result<Self, OpenError> {
-        manifest.check()?;
         if manifest.owner != keys.account_id() {
             return Err(OpenError::NotOwner);
         }
-        let sealed: Sealed = wire::decode(&manifest.sealed, limits::MANIFEST_SEALED_BYTES_MAX)?;
-        let public = wire::encode(&PublicManifest { sealed: Vec::new(), ..manifest.clone() });
+        let (public, sealed) = parts(manifest)?;
         let key = keys.wrapping.open(&public, &sealed.wrapped_key)?;
         let key = FileKey::from_bytes(key.as_slice().try_into().map_err(|_| OpenError::Sealed)?);
+        Self::unseal(manifest, key, &public, &sealed)
+    }
+    /// The same for whoever was given the file's key. Errors: each of `OpenError` but `NotOwner`.
+    pub fn open_with_key(manifest: &PublicManifest, key: &FileKey) -> Result<Self, OpenError> {
+        let (public, sealed) = parts(manifest)?;
+        Self::unseal(manifest, key.clone(), &public, &sealed)
+    }
+    fn unseal(manifest: &PublicManifest, key: FileKey, public: &[u8], sealed: &Sealed) -> Result<Self, OpenError> {
         if key.commitment() != sealed.commitment {
             return Err(OpenError::Commitment);
         }
-        let private = key.manifest_key().open(&public, &sealed.private)?;
+        let private = key.manifest_key().open(public, &sealed.private)?;
         let private: Private = wire::decode(&private, limits::MANIFEST_SEALED_BYTES_MAX)?;
         let layout = layout_of(manifest, &private).map_err(OpenError::Facts)?;
         let facts = FileFacts { name: private.name, created: private.created };
         let (plain_len, compression) = (private.plain_len, private.compression);
         Ok(Self { facts, plain_len, compression, layout, key, nonce: manifest.nonce })
+    }
+    /// The file's key: whoever has it reads the file.
+    pub const fn key(&self) -> &FileKey {
+        &self.key
     }
     /// Name and time.
     pub const fn facts(&self) -> &FileFacts {
@@ -231,6 +241,13 @@ impl OpenManifest {
     pub fn decoder(&self, plan: RangePlan) -> Result<Decoder, PipelineError> {
         Decoder::new(&self.key, &self.nonce, self.compression, plan)
     }
+}
+
+/// The bytes that the sealed part is bound to, and the sealed part.
+fn parts(manifest: &PublicManifest) -> Result<(Vec<u8>, Sealed), OpenError> {
+    manifest.check()?;
+    let sealed = wire::decode(&manifest.sealed, limits::MANIFEST_SEALED_BYTES_MAX)?;
+    Ok((wire::encode(&PublicManifest { sealed: Vec::new(), ..manifest.clone() }), sealed))
 }
 
 /// The layout, if private and public part agree, or what they contradict each other in.

@@ -67,6 +67,19 @@ fn another_account_does_not_open_it() {
 }
 
 #[test]
+fn who_was_given_the_key_finds_what_the_owner_finds() {
+    let (manifest, key) = (sealed(), FileKey::from_bytes([3; 32]));
+    let owner = OpenManifest::open(&manifest, &owner()).expect("the owner opens it");
+    assert_eq!(owner.key(), &key);
+    let given = OpenManifest::open_with_key(&manifest, &key).expect("the key opens it");
+    assert_eq!((given.facts(), given.plain_len(), given.layout()), (owner.facts(), owner.plain_len(), owner.layout()));
+    let another = OpenManifest::open_with_key(&manifest, &FileKey::from_bytes([4; 32]));
+    assert_eq!(another.err(), Some(OpenError::Commitment));
+    let moved = PublicManifest { nonce: [5; 32], ..manifest };
+    assert_eq!(OpenManifest::open_with_key(&moved, &key).err(), Some(OpenError::Sealed));
+}
+
+#[test]
 fn a_key_that_was_not_committed_to_is_refused_before_it_is_used() {
     let public = wire::encode(&PublicManifest { sealed: Vec::new(), ..sealed() });
     let other_key = owner().wrapping.seal(&[8; 24], &public, &[9; 32]);

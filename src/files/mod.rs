@@ -6,6 +6,7 @@
 //! Pure: bytes in, bytes out; keys and nonces are arguments. Memory is bounded by a few stripes, whatever the file.
 //! Not here: who holds a slot according to the chain (`ledger`), sending and storing (`node`).
 
+pub mod capability;
 pub mod durability;
 pub mod erasure;
 pub mod manifest;
@@ -14,7 +15,9 @@ pub mod pipeline;
 pub mod placement;
 pub mod proof;
 pub mod quorum;
+pub mod recode;
 
+pub use capability::{Capability, CapabilityError};
 pub use erasure::{Erasure, MissingFeature, check_cpu};
 pub use manifest::{FileFacts, OpenError, OpenManifest};
 pub use parameters::{Layout, ParameterError, Parameters};
@@ -22,3 +25,4 @@ pub use pipeline::{Compress, Compression, Decoder, Encoded, Encoder, RangePlan, 
 pub use placement::{Candidate, Placement, PlacementError};
 pub use proof::{Grain, Path, ProofError, SlotHasher, SlotTree};
 pub use quorum::{QuorumError, Share, Thresholds, Wanted};
+pub use recode::Recode;

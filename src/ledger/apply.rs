@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, slot, transfer};
+use super::{audit, deal, node, payment, share, slot, transfer};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -30,6 +30,7 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         Action::DrainNode { node, .. } => slot::drain_needs(draft, *node, &mut keys),
         Action::SettleFile { file } => payment::settle_needs(draft, file, &mut keys),
         Action::RenewFile { file, .. } => keys.push(Key::File(*file)),
+        Action::ShareFile { file, .. } | Action::UnshareFile { file, .. } => share::needs(file, &mut keys),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -66,6 +67,8 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::DrainNode { node, drain } => slot::drain(state, at, &sender, *node, *drain),
         Action::SettleFile { file } => payment::settle(state, at, file),
         Action::RenewFile { file, epochs } => payment::renew(state, at, &sender, file, *epochs),
+        Action::ShareFile { file, to, sealed, until } => share::share(state, at, &sender, file, to, sealed, *until),
+        Action::UnshareFile { file, to } => share::unshare(state, at, &sender, file, to),
     }
 }
 
@@ -75,7 +78,11 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
     let slots = match tx.action() {
         Action::CommitFile(commit) => commit.placement.len(),
         Action::ConfirmSlots { receipts, .. } => receipts.len(),
-        Action::DeleteFile { file } | Action::SettleFile { file } => open(file),
+        Action::DeleteFile { file } => open(file).saturating_add(share::count(state, file)),
+        Action::SettleFile { file } => open(file),
+        // Those whose time is up go with it.
+        Action::ShareFile { file, .. } => share::count(state, file).saturating_add(1),
+        Action::UnshareFile { .. } => 1,
         Action::ProveStorage { .. } => limits::AUDIT_SAMPLES_MAX,
         Action::TakeSlot { .. } => 2,
         Action::Transfer { .. } | Action::RegisterNode(_) | Action::DrainNode { .. } | Action::RenewFile { .. } => 0,

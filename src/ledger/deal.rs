@@ -10,7 +10,7 @@ use super::node::counted_operator;
 use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotSet, SlotState};
 use super::reject::Reject;
 use super::state::State;
-use super::{holding, payment, slot};
+use super::{holding, payment, share, slot};
 use crate::crypto::{Batch, Domain};
 use crate::types::{AccountId, Amount, ByteCount, FileId, Height};
 use crate::wire::tx::FileCommit;
@@ -226,7 +226,7 @@ pub(super) fn owned<'a>(draft: &'a Draft<'_>, sender: &AccountId, file: &FileId)
 pub(super) fn end_needs(draft: &Draft<'_>, file: &FileId, keys: &mut Vec<Key>) {
     keys.extend([Key::File(*file), Key::Lost(*file)]);
     let Some(deal) = draft.deal(file).filter(|deal| deal.status.is_open()) else { return };
-    keys.push(Key::Account(deal.owner));
+    keys.extend([Key::Account(deal.owner), Key::Shares(*file)]);
     for place in payment::slots(deal).filter(|place| !deal.lost.has(*place)) {
         slot::leave_needs(draft, deal, place, keys);
     }
@@ -304,6 +304,7 @@ fn close(draft: &mut Draft<'_>, deal: &mut Deal, file: &FileId, status: DealStat
         deal.repairing = false;
         draft.remove(Key::Lost(*file));
     }
+    share::end_all(draft, file);
     draft.remove(Key::Manifest(*file));
     // How many slots it had in the end stays readable.
     deal.confirmed = confirmed;

@@ -5,7 +5,7 @@ use super::effects::Effects;
 use super::key::Key;
 use super::record::{Due, Record};
 use super::state::State;
-use super::{audit, deal};
+use super::{audit, deal, share};
 use crate::types::{Height, limits};
 
 /// The keys that working off a deadline reads and that are not loaded yet: load, ask again, until nothing is missing.
@@ -43,7 +43,7 @@ pub(super) fn fulfil(state: &State, at: Height, due: &Due) -> Effects {
 pub(super) fn slots_moved(state: &State, due: &Due) -> u32 {
     let slots = match due {
         Due::PendingEnds(file) | Due::DealEnds(file) => match state.record(&Key::File(*file)) {
-            Some(Record::File(deal)) => deal.slots.len(),
+            Some(Record::File(deal)) => deal.slots.len().saturating_add(share::count(state, file)),
             _ => 0,
         },
         Due::Challenge(_) | Due::AnswersEnd(_) => limits::AUDIT_SAMPLES_MAX,

@@ -144,6 +144,20 @@ pub enum Event {
         /// How much.
         amount: Amount,
     },
+    /// A file was shared.
+    FileShared {
+        /// The file.
+        file: FileId,
+        /// With whom.
+        to: AccountId,
+    },
+    /// A share was taken off the ledger.
+    FileUnshared {
+        /// The file.
+        file: FileId,
+        /// Whose share.
+        to: AccountId,
+    },
 }
 
 impl Event {
@@ -170,6 +184,8 @@ impl Event {
             Self::NodeReleased(_) => "node_released",
             Self::Paid { .. } => "paid",
             Self::Refunded { .. } => "refunded",
+            Self::FileShared { .. } => "file_shared",
+            Self::FileUnshared { .. } => "file_unshared",
         }
     }
 }

@@ -45,6 +45,10 @@ pub enum Key {
     OwnerFile(AccountId, FileId),
     /// Marks an open deal whose lost slots others are to rebuild: `Record::Lost`.
     Lost(FileId),
+    /// A file's key for an account that it is shared with: `Record::Share`. By account, so that what is shared with one is one scan.
+    Share(AccountId, FileId),
+    /// Whom a file is shared with: `Record::Shares`.
+    Shares(FileId),
     /// Number of deadlines at a height: `Record::DueCount`.
     DueCount(Height),
     /// One deadline at a height: `Record::Due`.
@@ -69,6 +73,8 @@ const FILE: u8 = 0x30;
 const MANIFEST: u8 = 0x31;
 const OWNER_FILE: u8 = 0x32;
 const LOST: u8 = 0x33;
+const SHARE: u8 = 0x34;
+const SHARES: u8 = 0x35;
 const DUE_COUNT: u8 = 0x40;
 const DUE: u8 = 0x41;
 
@@ -97,6 +103,8 @@ impl Key {
             Self::File(id) => (FILE, [id.as_bytes(), &[], &[]]),
             Self::Manifest(id) => (MANIFEST, [id.as_bytes(), &[], &[]]),
             Self::OwnerFile(owner, file) => (OWNER_FILE, [owner.as_bytes(), file.as_bytes(), &[]]),
+            Self::Share(to, file) => (SHARE, [to.as_bytes(), file.as_bytes(), &[]]),
+            Self::Shares(file) => (SHARES, [file.as_bytes(), &[], &[]]),
             Self::DueCount(height) => (DUE_COUNT, [&height.get().to_be_bytes(), &[], &[]]),
             Self::Due(height, index) => (DUE, [&height.get().to_be_bytes(), &index.to_be_bytes(), &[]]),
         };
@@ -130,6 +138,11 @@ impl Key {
                 let (owner, file) = rest.split_first_chunk()?;
                 Self::OwnerFile(AccountId::from_bytes(*owner), FileId::from_bytes(file.try_into().ok()?))
             }
+            SHARE => {
+                let (to, file) = rest.split_first_chunk()?;
+                Self::Share(AccountId::from_bytes(*to), FileId::from_bytes(file.try_into().ok()?))
+            }
+            SHARES => Self::Shares(FileId::from_bytes(rest.try_into().ok()?)),
             DUE_COUNT => Self::DueCount(Height::new(u64::from_be_bytes(rest.try_into().ok()?))),
             DUE => {
                 let (height, index) = rest.split_first_chunk()?;
@@ -187,6 +200,12 @@ impl Key {
         prefix.extend_from_slice(owner.as_bytes());
         prefix
     }
+    /// What the keys of all shares with an account begin with; the file is the key's second part.
+    pub fn shared_with(account: &AccountId) -> Vec<u8> {
+        let mut prefix = vec![SHARE];
+        prefix.extend_from_slice(account.as_bytes());
+        prefix
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +235,8 @@ mod tests {
             id.prop_map(|raw| Key::File(FileId::from_bytes(raw))),
             id.prop_map(|raw| Key::Manifest(FileId::from_bytes(raw))),
             (id, id).prop_map(|(a, f)| Key::OwnerFile(AccountId::from_bytes(a), FileId::from_bytes(f))),
+            (id, id).prop_map(|(a, f)| Key::Share(AccountId::from_bytes(a), FileId::from_bytes(f))),
+            id.prop_map(|raw| Key::Shares(FileId::from_bytes(raw))),
             any::<u64>().prop_map(|h| Key::DueCount(Height::new(h))),
             any::<(u64, u32)>().prop_map(|(h, n)| Key::Due(Height::new(h), n)),
         ]

@@ -37,6 +37,7 @@ mod payment;
 pub mod promise;
 pub mod record;
 pub mod reject;
+mod share;
 mod slot;
 mod soundness;
 pub mod state;
@@ -69,5 +70,7 @@ mod property_tests;
 mod repair_tests;
 #[cfg(test)]
 mod rule_tests;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,7 +6,7 @@ use super::record::Deal;
 use super::testing::*;
 use super::*;
 use crate::crypto::SecretKey;
-use crate::types::{ByteCount, FileId, Role};
+use crate::types::{ByteCount, FileId, Height, Role};
 use crate::wire::{Action, PublicManifest, VerifiedTx};
 
 /// One thing that a user does; what it names may or may not exist.
@@ -22,6 +22,8 @@ enum Act {
     Drain { node: u8, drain: bool },
     Settle { owner: u8, seed: u8, len: u64 },
     Renew { seed: u8, len: u64, epochs: u32 },
+    Share { seed: u8, len: u64, to: u8, blocks: Option<u64> },
+    Unshare { owner: u8, seed: u8, len: u64, to: u8 },
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -39,6 +41,18 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => (0..STORES, any::<bool>()).prop_map(|(node, drain)| Act::Drain { node, drain }),
         1 => file.prop_map(|(owner, seed, len)| Act::Settle { owner, seed, len }),
         1 => (seed.clone(), len.clone(), 1_u32..4).prop_map(|(seed, len, epochs)| Act::Renew { seed, len, epochs }),
+        2 => (seed.clone(), len.clone(), 0_u8..6, proptest::option::of(0_u64..8)).prop_map(|(seed, len, to, blocks)| Act::Share {
+            seed,
+            len,
+            to,
+            blocks
+        }),
+        1 => (0..USERS, seed.clone(), len.clone(), 0_u8..6).prop_map(|(owner, seed, len, to)| Act::Unshare {
+            owner,
+            seed,
+            len,
+            to
+        }),
         1 => (0_u8..8, 0_u64..1_500).prop_map(|(to, amount)| Act::Pay { to, amount: amount + 1 }),
         4 => (seed.clone(), len.clone(), 0_u8..4, 0_u8..4).prop_map(|(seed, len, receipts, skew)| Act::Put {
             seed,
@@ -103,6 +117,13 @@ impl Act {
             }
             Self::Drain { node, drain } => Action::DrainNode { node: store(node), drain },
             Self::Settle { owner, seed, len } => Action::SettleFile { file: file(owner, seed, len).id() },
+            Self::Share { seed, len, to, blocks } => {
+                let until = blocks.map(|blocks| Height::new(chain.height + blocks));
+                Action::ShareFile { file: file(who, seed, len).id(), to: account(to), sealed: vec![to; 104], until }
+            }
+            Self::Unshare { owner, seed, len, to } => {
+                Action::UnshareFile { file: file(owner, seed, len).id(), to: account(to) }
+            }
             Self::Renew { seed, len, epochs } => Action::RenewFile { file: file(who, seed, len).id(), epochs },
             Self::Register { node, operator, capacity, storage } => {
                 let key = if node < STORES { store_key(node) } else { SecretKey::from_seed(&[60 + node; 32]) };

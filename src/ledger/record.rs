@@ -59,6 +59,15 @@ pub enum Record {
     Due(Due),
     /// At `Key::Tally`.
     Tally(Box<Tally>),
+    /// At `Key::Share`.
+    Share {
+        /// The file's key, sealed to the account.
+        sealed: Vec<u8>,
+        /// The last height at which it counts.
+        until: Option<Height>,
+    },
+    /// At `Key::Shares`: with whom, strictly ascending and at least one; each has a `Record::Share` with the same last height.
+    Shares(Vec<Shared>),
 }
 
 impl Record {
@@ -99,6 +108,8 @@ impl Record {
             Self::DueCount(_) => matches!(key, Key::DueCount(_)),
             Self::Due(_) => matches!(key, Key::Due(..)),
             Self::Tally(_) => matches!(key, Key::Tally),
+            Self::Share { .. } => matches!(key, Key::Share(..)),
+            Self::Shares(_) => matches!(key, Key::Shares(_)),
         }
     }
 }
@@ -283,6 +294,22 @@ impl Deal {
     /// `Key::Lost` marks that.
     pub fn is_endangered(&self) -> bool {
         !self.lost.is_empty() && self.confirmed.len() <= usize::from(self.repair_threshold)
+    }
+}
+
+/// An account that a file is shared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub struct Shared {
+    /// The account.
+    pub to: AccountId,
+    /// The last height at which the share counts; without it, it counts until the deal ends.
+    pub until: Option<Height>,
+}
+
+impl Shared {
+    /// Whether its time is up at a height. It stays on the ledger until the file is shared again, or its deal ends.
+    pub fn is_over(&self, at: Height) -> bool {
+        self.until.is_some_and(|until| until < at)
     }
 }
 

@@ -283,6 +283,33 @@ pub enum Reject {
         /// From which height on it may take them.
         from: Height,
     },
+    /// The owner has the file's key already.
+    #[error("file {0} belongs to the account that it would be shared with")]
+    ShareOwn(FileId),
+    /// A share that would be over before it begins.
+    #[error("the share would end at height {have}, this is height {need}")]
+    ShareOver {
+        /// Its last height.
+        have: Height,
+        /// This block's.
+        need: Height,
+    },
+    /// A file is shared with as many accounts as it may be.
+    #[error("file {file} is shared with {max} accounts, which is the most; end a share first")]
+    TooManyShares {
+        /// The file.
+        file: FileId,
+        /// Accounts allowed.
+        max: u64,
+    },
+    /// There is no such share.
+    #[error("file {file} is not shared with account {account}")]
+    NotShared {
+        /// The file.
+        file: FileId,
+        /// The account.
+        account: AccountId,
+    },
 }
 
 impl Reject {
@@ -321,6 +348,10 @@ impl Reject {
             Self::NotDue { .. } => "not_due",
             Self::Asked { .. } => "asked",
             Self::Distrusted { .. } => "distrusted",
+            Self::ShareOwn(_) => "share_own",
+            Self::ShareOver { .. } => "share_over",
+            Self::TooManyShares { .. } => "too_many_shares",
+            Self::NotShared { .. } => "not_shared",
         }
     }
 }

@@ -355,7 +355,8 @@ fn the_canonical_bytes_of_receipts_and_records_stay_as_they_are() {
     let mut golden = String::new();
     let (file, deal) = put(&chain, 1, 1, 2, 3);
     let delete = Action::DeleteFile { file: FileId::from_bytes([1; 32]) };
-    let txs = [chain.tx(0, 0, pay(1, 5)), chain.tx(1, 0, deal), chain.tx(2, 0, delete)];
+    let share = Action::ShareFile { file, to: account(2), sealed: vec![3; 104], until: Some(Height::new(9)) };
+    let txs = [chain.tx(0, 0, pay(1, 5)), chain.tx(1, 0, deal), chain.tx(2, 0, delete), chain.tx(1, 1, share)];
     for receipt in chain.block(&txs).effects.receipts {
         golden += &format!("receipt {}\n", hex::encode(crate::wire::encode(&receipt)));
     }
@@ -376,6 +377,8 @@ fn the_canonical_bytes_of_receipts_and_records_stay_as_they_are() {
         Key::Due(expires, 0),
         Key::Sums(store(0), 0, 0),
         Key::Held(store(0), 0),
+        Key::Share(account(2), file),
+        Key::Shares(file),
     ];
     for key in keys {
         let record = chain.state.get(&key).expect("one record of each kind");

@@ -11,7 +11,7 @@ use super::promise::REPUTATION_MAX;
 use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId};
 use super::slot::share_of_node;
 use super::tally::Share;
-use crate::types::limits::SUMS_FANOUT;
+use crate::types::limits::{SHARES_PER_FILE_MAX, SUMS_FANOUT};
 use crate::types::{AccountId, Amount, FileId, NodeId, StateRoot};
 
 /// A state that no chain of allowed transactions leads to.
@@ -52,6 +52,9 @@ pub enum Unsound {
     /// The count of operators, or of an operator's nodes, is not that of the nodes.
     #[error("the counts of operators are not those of the nodes")]
     Operators,
+    /// Who has a share of a file is another by the file's list, or the file has no open deal.
+    #[error("the shares of file {0} are not those of its list")]
+    Shares(FileId),
     /// The tally does not say what a count of deals and nodes gives.
     #[error("the tally's count of {what} is {have}, by the records it is {need}")]
     Tally {
@@ -104,6 +107,7 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
     }
     check_operators(state)?;
     check_deals(state)?;
+    check_shares(state)?;
     check_tally(state)?;
     let (duties, kept) = (duties(state), kept(state));
     for record in state.records().map(|(_, record)| record) {
@@ -196,6 +200,31 @@ fn is_consistent(state: &MemoryState, file: &FileId, deal: &Deal) -> bool {
         && (repaired || !(open && deal.is_endangered()))
         && state.get(&Key::Manifest(*file)).is_some() == open
         && state.get(&Key::OwnerFile(deal.owner, *file)).is_some() == listed
+}
+
+fn check_shares(state: &MemoryState) -> Result<(), Unsound> {
+    let (mut listed, mut given) = (BTreeMap::new(), BTreeMap::new());
+    for (key, record) in state.records() {
+        match (key, record) {
+            (Key::Shares(file), Record::Shares(list)) => {
+                let open = matches!(state.get(&Key::File(*file)), Some(Record::File(deal)) if deal.status.is_open());
+                let ordered = !list.is_empty() && list.is_sorted_by(|a, b| a.to < b.to);
+                if !open || !ordered || list.len() > SHARES_PER_FILE_MAX {
+                    return Err(Unsound::Shares(*file));
+                }
+                listed.extend(list.iter().map(|shared| ((*file, shared.to), shared.until)));
+            }
+            (Key::Share(to, file), Record::Share { until, .. }) => _ = given.insert((*file, *to), *until),
+            _ => {}
+        }
+    }
+    let differ = |a: &BTreeMap<_, _>, b: &BTreeMap<_, _>| {
+        a.iter().find(|(at, until)| b.get(*at) != Some(*until)).map(|((file, _), _)| *file)
+    };
+    match differ(&listed, &given).or_else(|| differ(&given, &listed)) {
+        Some(file) => Err(Unsound::Shares(file)),
+        None => Ok(()),
+    }
 }
 
 /// What the tally says of the present, and what it must add up to.

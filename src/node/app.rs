@@ -309,7 +309,7 @@ fn wrong(block: &Block, reason: String) -> Outcome {
 /// Accounts whose history a transaction belongs to.
 fn indexed(tx: &VerifiedTx) -> IndexedTx {
     let mut accounts = vec![tx.sender()];
-    if let Action::Transfer { to, .. } = tx.action() {
+    if let Action::Transfer { to, .. } | Action::ShareFile { to, .. } | Action::UnshareFile { to, .. } = tx.action() {
         accounts.push(*to);
     }
     accounts.dedup();

@@ -180,8 +180,14 @@ fn draw_action(priced: bool, user: usize, dice: &mut Dice) -> Action {
             _ => Action::CommitFile(Box::new(commit(user, dice))),
         };
     }
-    match dice.below(10) {
+    match dice.below(12) {
         0 => register(user, dice),
+        10 => {
+            let to = account(dice.below(USERS + 1));
+            let until = dice.percent(50).then(|| Height::new(dice.between(1, 200)));
+            Action::ShareFile { file: manifest(owner, dice).id(), to, sealed: vec![1; 104], until }
+        }
+        11 => Action::UnshareFile { file: manifest(owner, dice).id(), to: account(dice.below(USERS + 1)) },
         1..=2 => Action::CommitFile(Box::new(commit(user, dice))),
         3 => {
             let (manifest, slot) = (manifest(owner, dice), dice.below(3) as u8);

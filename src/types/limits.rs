@@ -105,6 +105,11 @@ pub const TICKET_BLOCKS: u64 = 2_000;
 /// Blocks for which a storage node lets a ticket hold: whoever is behind the network sees tickets of those who are not.
 pub const TICKET_BLOCKS_MAX: u64 = 20_000;
 
+/// A file's key as it is sealed to another account, bytes.
+pub const SHARE_SEALED_BYTES_MAX: usize = 128;
+/// Accounts that one file is shared with: the end of its deal takes all of these shares off the ledger in one block.
+pub const SHARES_PER_FILE_MAX: usize = 64;
+
 /// Addresses of one node in its registration.
 pub const NODE_ADDRESSES_MAX: usize = 8;
 /// One address, bytes.

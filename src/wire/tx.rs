@@ -4,7 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::file::{PublicManifest, StorageReceipt};
 use crate::crypto::{Domain, SecretKey, Signature, hash};
-use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, NodeId, Roles, TxId};
+use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, Height, NodeId, Roles, TxId};
 
 /// A node's entry in the ledger, as its account announces it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -135,6 +135,24 @@ pub enum Action {
         /// Epochs to add, at least 1.
         epochs: u32,
     },
+    /// Gives an account the key of a file; in the place of what it was given before.
+    ShareFile {
+        /// The file.
+        file: FileId,
+        /// Who may read it.
+        to: AccountId,
+        /// The file's key, sealed to that account.
+        sealed: Vec<u8>,
+        /// The last height at which the share counts; until the deal ends without it.
+        until: Option<Height>,
+    },
+    /// Takes a share off the ledger: asked for by the file's owner, or by the account that it was given to.
+    UnshareFile {
+        /// The file.
+        file: FileId,
+        /// Whose share.
+        to: AccountId,
+    },
 }
 
 impl Action {
@@ -151,6 +169,8 @@ impl Action {
             Self::DrainNode { .. } => "drain_node",
             Self::SettleFile { .. } => "settle_file",
             Self::RenewFile { .. } => "renew_file",
+            Self::ShareFile { .. } => "share_file",
+            Self::UnshareFile { .. } => "unshare_file",
         }
     }
 }

@@ -311,10 +311,17 @@ impl Shaped {
             }
             Action::ProveStorage { proofs, .. } => check_proofs(proofs)?,
             Action::RenewFile { epochs, .. } => some_epochs(*epochs)?,
+            Action::ShareFile { sealed, .. } => {
+                let (have, max) = (sealed.len(), limits::SHARE_SEALED_BYTES_MAX);
+                if have > max {
+                    return Err(Malformed::List { what: "sealed bytes", have, max });
+                }
+            }
             Action::DeleteFile { .. }
             | Action::TakeSlot { .. }
             | Action::DrainNode { .. }
-            | Action::SettleFile { .. } => {}
+            | Action::SettleFile { .. }
+            | Action::UnshareFile { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -378,7 +385,9 @@ fn each_signature(
         | Action::TakeSlot { .. }
         | Action::DrainNode { .. }
         | Action::SettleFile { .. }
-        | Action::RenewFile { .. } => Ok(()),
+        | Action::RenewFile { .. }
+        | Action::ShareFile { .. }
+        | Action::UnshareFile { .. } => Ok(()),
     }
 }
 

@@ -169,6 +169,15 @@ fn an_answer_to_an_audit_has_its_limits() {
 }
 
 #[test]
+fn a_share_has_few_sealed_bytes() {
+    let (file, to) = (FileId::from_bytes([1; 32]), key(1).public().account_id());
+    let share = |bytes| verify(signed(Action::ShareFile { file, to, sealed: vec![1; bytes], until: None }));
+    let max = limits::SHARE_SEALED_BYTES_MAX;
+    assert!(share(max).is_ok());
+    assert_eq!(share(max + 1), Err(Malformed::List { what: "sealed bytes", have: max + 1, max }));
+}
+
+#[test]
 fn what_is_known_is_taken_over_only_if_it_is_the_same_to_the_byte() {
     let known = verify(pay("")).expect("nothing is wrong with it");
     let taken = VerifiedTx::verify_all(&CHAIN, vec![pay("")], |id| (*id == known.id()).then(|| known.clone()));
@@ -214,6 +223,8 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::DrainNode { node: node_id, drain: true }),
         signed(Action::SettleFile { file }),
         signed(Action::RenewFile { file, epochs: 3 }),
+        signed(Action::ShareFile { file, to: key(1).public().account_id(), sealed: vec![5; 3], until: None }),
+        signed(Action::UnshareFile { file, to: key(1).public().account_id() }),
     ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));

@@ -5,7 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::access::{open_deal, open_manifest};
 use super::fetch::{Fetcher, Source};
+use crate::crypto::seal::FileKey;
 use crate::files::manifest::OpenManifest;
 use crate::files::pipeline::{DecodeError, Decoder, FRAME_BYTES, RangePlan};
 use crate::ledger::record::Deal;
@@ -27,21 +29,16 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Finds the file on the chain and opens its manifest.
+    /// Finds the file on the chain and opens its manifest, for its owner or for an account that it is shared with.
     /// Errors: `NotFound`, `NotAllowed` for another account's file, `Verification`, `Store`.
     pub fn open(handle: &Handle, file: FileId) -> Result<Self, NodeError> {
-        let (deal, manifest) = handle.file(&file)?;
-        let Some(manifest) = manifest else {
-            let id = format!("{file} (its deal has ended: {})", deal.status.name());
-            return Err(NodeError::NotFound { what: "file", id });
-        };
-        let keys = handle.keys()?;
-        if deal.owner != keys.account_id() {
-            let (owner, me) = (deal.owner.short(), keys.account_id().short());
-            return Err(NodeError::NotAllowed(format!("the file belongs to account {owner}, this node's is {me}")));
-        }
-        let open = OpenManifest::open(&manifest, keys).map_err(|error| NodeError::Verification(error.to_string()))?;
-        Ok(Self { handle: handle.clone(), file, deal, manifest: *manifest, open })
+        Self::open_with(handle, file, None)
+    }
+    /// The same with a key that was brought, whoever this node's account is. Errors: those of `open`.
+    pub fn open_with(handle: &Handle, file: FileId, key: Option<&FileKey>) -> Result<Self, NodeError> {
+        let (deal, manifest) = open_deal(handle, &file)?;
+        let open = open_manifest(handle, &file, &deal, &manifest, key)?;
+        Ok(Self { handle: handle.clone(), file, deal, manifest, open })
     }
     /// What its owner knows of it.
     pub fn manifest(&self) -> &OpenManifest {

@@ -1,5 +1,6 @@
 //! Files from the owner's side: put, get, remove.
 
+pub mod access;
 pub mod counts;
 pub(super) mod fetch;
 mod gather;
@@ -9,6 +10,7 @@ pub mod put;
 mod session;
 pub(super) mod spool;
 pub(super) mod upload;
+pub mod verify;
 pub mod watch;
 
 use std::time::Duration;

@@ -1,0 +1,386 @@
+//! Sharing routes: who may read a file, capabilities, and checks by whoever has a file's id.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::files::file_id;
+use super::fill;
+use super::problem::Problem;
+use super::server::Api;
+use super::storage::DoneView;
+use super::views::FileStatus;
+use crate::crypto::seal::FileKey;
+use crate::files::Capability;
+use crate::ledger::record::Shared;
+use crate::ledger::{Key, Record};
+use crate::node::files::access;
+use crate::node::files::verify::{self, SlotState};
+use crate::node::{Handle, NodeError};
+use crate::types::{AccountId, FileId, Height};
+
+/// How long a transaction may take to become final.
+const ACT_WITHIN: Duration = Duration::from_secs(30);
+/// Files in one answer of what is shared, unless fewer are asked for.
+const PAGE_MAX: usize = 1_024;
+/// Longest that a check waits for repair, seconds.
+const REPAIR_S_MAX: u64 = 24 * 3_600;
+/// The header with a read capability, in requests for a file and for its info.
+pub const CAPABILITY_HEADER: &str = "trullo-capability";
+
+/// An account that a file is shared with: `GET /v1/files/{id}/shares`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShareView {
+    /// The file.
+    pub file: String,
+    /// Its name, on its owner's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Who may read it.
+    pub account: String,
+    /// The last height at which the share counts; absent: until the deal ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// In how many seconds that is about, at the mean pace of blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_in_s: Option<u64>,
+    /// Whether its time is up.
+    pub over: bool,
+}
+
+/// A file that somebody shares with this node's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SharedView {
+    /// The file.
+    pub file: String,
+    /// Its name, as its owner chose it; absent if the share does not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Bytes of plaintext; absent if the share does not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Who shares it.
+    pub owner: String,
+    /// Whether it is final.
+    pub status: FileStatus,
+    /// The last height at which the share counts; absent: until the deal ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// In how many seconds that is about, at the mean pace of blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_in_s: Option<u64>,
+}
+
+/// `GET /v1/shared`: by file id, a page at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SharedPageView {
+    /// The files; fewer than asked for where shares are over.
+    pub files: Vec<SharedView>,
+    /// What to give as `after` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What `GET /v1/shared` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// What `PUT /v1/files/{id}/shares/{account}` takes; neither of them: until the deal ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareRequest {
+    /// The last height at which the share counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// After how many seconds it is about over, at the mean pace of blocks so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<u64>,
+}
+
+/// What `POST /v1/files/{id}/cap` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapRequest {
+    /// Whether it is to check the file only, not to read it.
+    pub verify: bool,
+}
+
+/// `POST /v1/files/{id}/cap`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CapView {
+    /// The file.
+    pub file: String,
+    /// `read` or `verify`.
+    pub kind: String,
+    /// The capability. One to read is a secret.
+    pub capability: String,
+}
+
+/// What `POST /v1/files/{id}/verify` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyRequest {
+    /// For how many seconds to look again at what is not whole, at most a day; 0: once only.
+    pub repair_s: u64,
+}
+
+/// `POST /v1/files/{id}/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifyView {
+    /// The file.
+    pub file: String,
+    /// Whether nothing is missing and nothing is wrong.
+    pub whole: bool,
+    /// Slots that restore it.
+    pub needed: u32,
+    /// Whether the roots of all slots follow from those that were read; absent where too few could be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent: Option<bool>,
+    /// Its slots, in order.
+    pub slots: Vec<VerifiedSlotView>,
+}
+
+/// One slot of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifiedSlotView {
+    /// Its place, from 0.
+    pub slot: u32,
+    /// The node that holds it by the ledger, or held it last.
+    pub node: String,
+    /// Its name, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// `whole`, `not_held`, `unreachable`, `lacking` or `wrong`.
+    pub state: String,
+    /// More of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The time of a block, for heights as times and times as heights.
+struct Pace {
+    tip: u64,
+    block_ms: u64,
+}
+
+impl Pace {
+    /// The mean since the first block: a burst of blocks now says little of the days to come.
+    fn read(handle: &Handle) -> Result<Self, Problem> {
+        let idle = handle.genesis().timing.idle_interval.get().max(1);
+        let Some(tip) = handle.reader().tip() else { return Ok(Self { tip: 0, block_ms: idle }) };
+        let first = handle.snapshot()?.header(Height::new(1))?;
+        let took = first.map_or(0, |first| tip.header.time.saturating_sub(first.time).get());
+        let mean = took.checked_div(tip.height.get().saturating_sub(1)).unwrap_or(idle);
+        Ok(Self { tip: tip.height.get(), block_ms: mean.max(1) })
+    }
+    /// The height that is about reached in so many seconds, at least the next one.
+    fn height_in(&self, seconds: u64) -> Height {
+        let blocks = seconds.saturating_mul(1_000).div_ceil(self.block_ms).max(1);
+        Height::new(self.tip.saturating_add(blocks))
+    }
+    fn seconds_until(&self, height: Height) -> u64 {
+        height.get().saturating_sub(self.tip).saturating_mul(self.block_ms) / 1_000
+    }
+    fn share(&self, file: &FileId, name: Option<String>, shared: &Shared) -> ShareView {
+        ShareView {
+            file: file.to_string(),
+            name,
+            account: shared.to.to_string(),
+            until: shared.until.map(Height::get),
+            until_in_s: shared.until.map(|until| self.seconds_until(until)),
+            over: shared.is_over(Height::new(self.tip)),
+        }
+    }
+}
+
+fn account_id(text: &str) -> Result<AccountId, Problem> {
+    text.parse().map_err(|error| Problem::bad(format!("account {text:?}: {error}")))
+}
+
+/// A name that somebody else chose, without what a terminal would take for a command or for a new line.
+pub(super) fn harmless(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// The key of the capability that a request brings, if it does.
+/// Errors: 400 for what is none, or one of another file; 403 for one that reads nothing.
+pub(super) fn brought(headers: &HeaderMap, file: &FileId) -> Result<Option<FileKey>, Problem> {
+    let Some(text) = headers.get(CAPABILITY_HEADER) else { return Ok(None) };
+    let capability = text.to_str().unwrap_or_default().parse::<Capability>();
+    match capability.map_err(|error| Problem::bad(error.to_string()))? {
+        Capability::Read { file: of, key } if of == *file => Ok(Some(key)),
+        Capability::Read { .. } => Err(Problem::bad("the capability is for another file")),
+        Capability::Verify { .. } => Err(Problem::forbidden("a verify capability checks a file and reads nothing")),
+    }
+}
+
+/// With whom an own file is shared.
+pub async fn list(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Vec<ShareView>>, Problem> {
+    let file = file_id(&id)?;
+    let (shares, pace) = (access::shares(&api.handle, &file)?, Pace::read(&api.handle)?);
+    Ok(Json(shares.iter().map(|shared| pace.share(&file, None, shared)).collect()))
+}
+
+/// With whom own files are shared.
+pub async fn list_all(State(api): State<Api>) -> Result<Json<Vec<ShareView>>, Problem> {
+    let pace = Pace::read(&api.handle)?;
+    let mut views = Vec::new();
+    api.handle.each_own_file(|file, deal| {
+        let Some(Record::Shares(list)) = api.handle.record(&Key::Shares(file))? else { return Ok(()) };
+        let (_, manifest) = api.handle.file(&file)?;
+        let open = manifest.and_then(|manifest| access::open_manifest(&api.handle, &file, &deal, &manifest, None).ok());
+        let name = open.map(|open| open.facts().name.clone());
+        views.extend(list.iter().map(|shared| pace.share(&file, name.clone(), shared)));
+        Ok(())
+    })?;
+    Ok(Json(views))
+}
+
+/// Shares an own file with an account.
+pub async fn put(
+    State(api): State<Api>,
+    Path((id, account)): Path<(String, String)>,
+    Json(request): Json<ShareRequest>,
+) -> Result<Json<DoneView>, Problem> {
+    let (file, to) = (file_id(&id)?, account_id(&account)?);
+    let until = match (request.until, request.expires_s) {
+        (Some(_), Some(_)) => return Err(Problem::bad("until and expires_s are two ways to say the same; give one")),
+        (until, None) => until.map(Height::new),
+        (None, Some(seconds)) => Some(Pace::read(&api.handle)?.height_in(seconds)),
+    };
+    let done = access::share(&api.handle, file, to, until, ACT_WITHIN).await?;
+    Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
+}
+
+/// Takes a share off the ledger.
+pub async fn delete(
+    State(api): State<Api>,
+    Path((id, account)): Path<(String, String)>,
+) -> Result<Json<DoneView>, Problem> {
+    let (file, to) = (file_id(&id)?, account_id(&account)?);
+    match api.handle.record(&Key::Share(to, file))? {
+        Some(_) => {}
+        None => return Err(Problem::not_found(format!("file {file} is not shared with account {to}"))),
+    }
+    let done = access::unshare(&api.handle, file, to, ACT_WITHIN).await?;
+    Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
+}
+
+/// What is shared with this node's account.
+pub async fn shared(State(api): State<Api>, Query(query): Query<SharedQuery>) -> Result<Json<SharedPageView>, Problem> {
+    let after = query.after.as_deref().map(file_id).transpose()?;
+    let limit = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+    let (found, next) = access::shared_with_me(&api.handle, after, limit)?;
+    let (pace, nodes) = (Pace::read(&api.handle)?, api.handle.nodes()?);
+    let mut files = Vec::new();
+    for (file, shared) in found {
+        // A deal may have ended since its share was read.
+        let (deal, Some(manifest)) = api.handle.file(&file)? else { continue };
+        let open = match access::open_manifest(&api.handle, &file, &deal, &manifest, None) {
+            Ok(open) => Some(open),
+            Err(NodeError::Verification(_) | NodeError::NotAllowed(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        files.push(SharedView {
+            file: file.to_string(),
+            name: open.as_ref().map(|open| harmless(&open.facts().name)),
+            bytes: open.as_ref().map(crate::files::OpenManifest::plain_len),
+            owner: deal.owner.to_string(),
+            status: fill::status(&deal, &nodes).0,
+            until: shared.until.map(Height::get),
+            until_in_s: shared.until.map(|until| pace.seconds_until(until)),
+        });
+    }
+    Ok(Json(SharedPageView { files, next: next.map(|file| file.to_string()) }))
+}
+
+/// A capability of a file.
+pub async fn cap(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Json(request): Json<CapRequest>,
+) -> Result<Json<CapView>, Problem> {
+    let file = file_id(&id)?;
+    let capability = access::capability(&api.handle, file, request.verify)?;
+    let kind = if request.verify { "verify" } else { "read" };
+    let capability = capability.text().as_str().to_owned();
+    Ok(Json(CapView { file: file.to_string(), kind: kind.to_owned(), capability }))
+}
+
+/// Reads every slot of a file from the node that holds it and compares it with the ledger.
+pub async fn verify(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Json(request): Json<VerifyRequest>,
+) -> Result<Json<VerifyView>, Problem> {
+    let file = file_id(&id)?;
+    let repair = (request.repair_s > 0).then(|| Duration::from_secs(request.repair_s.min(REPAIR_S_MAX)));
+    let report = verify::verify(&api.handle, file, repair).await?;
+    let nodes = api.handle.nodes()?;
+    let slot = |slot: &verify::SlotReport| {
+        let (state, reason) = match &slot.state {
+            SlotState::Whole => ("whole", None),
+            SlotState::NotHeld => ("not_held", None),
+            SlotState::Unreachable(why) => ("unreachable", Some(why.clone())),
+            SlotState::Lacking(why) => ("lacking", Some(why.clone())),
+            SlotState::Wrong(why) => ("wrong", Some(why.clone())),
+        };
+        VerifiedSlotView {
+            slot: slot.slot.into(),
+            node: slot.node.to_string(),
+            node_name: fill::name_of(&slot.node, &nodes),
+            state: state.to_owned(),
+            reason,
+        }
+    };
+    Ok(Json(VerifyView {
+        file: file.to_string(),
+        whole: report.is_whole(),
+        needed: report.needed.into(),
+        consistent: report.consistent,
+        slots: report.slots.iter().map(slot).collect(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_become_heights_at_the_mean_pace_and_never_overflow() {
+        let pace = Pace { tip: 100, block_ms: 500 };
+        assert_eq!(pace.height_in(10), Height::new(120));
+        assert_eq!(pace.height_in(0), Height::new(101), "not over before it begins");
+        assert_eq!(pace.seconds_until(Height::new(120)), 10);
+        assert_eq!((pace.seconds_until(Height::new(7)), pace.height_in(u64::MAX) > Height::new(1 << 50)), (0, true));
+    }
+
+    #[test]
+    fn a_strangers_name_sends_no_command_and_no_line() {
+        assert_eq!(harmless("a\n\u{1b}[2Jb é"), "a\u{fffd}\u{fffd}[2Jb é");
+    }
+
+    #[test]
+    fn a_request_brings_only_a_key_of_the_file_it_asks_for() {
+        let file = FileId::from_bytes([1; 32]);
+        let read = Capability::Read { file, key: FileKey::from_bytes([2; 32]) };
+        let with = |text: &str, file: &FileId| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CAPABILITY_HEADER, text.parse().expect("a header"));
+            brought(&headers, file)
+        };
+        assert_eq!(with(&read.text(), &file).ok(), Some(Some(FileKey::from_bytes([2; 32]))));
+        assert_eq!(brought(&HeaderMap::new(), &file).ok(), Some(None));
+        assert!(with(&read.text(), &FileId::from_bytes([3; 32])).is_err());
+        assert!(with(&Capability::Verify { file }.text(), &file).is_err());
+        assert!(with("trullo-read-x", &file).is_err());
+    }
+}
