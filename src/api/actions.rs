@@ -114,4 +114,11 @@ pub enum ActionView {
         /// Whose share.
         to: String,
     },
+    /// An account's tree of folders has another root.
+    SetRoot {
+        /// The root before.
+        expect: Option<String>,
+        /// The root from now on.
+        new: Option<String>,
+    },
 }

@@ -5,6 +5,7 @@ use super::sharing::harmless;
 use super::terms::terms;
 use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
 use crate::crypto::seal::FileKey;
+use crate::files::{FileKind, OpenManifest};
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 use crate::node::Handle;
@@ -59,6 +60,10 @@ pub fn action(action: &Action) -> ActionView {
             ActionView::ShareFile { file: file.to_string(), to: to.to_string(), until }
         }
         Action::UnshareFile { file, to } => ActionView::UnshareFile { file: file.to_string(), to: to.to_string() },
+        Action::SetRoot { expect, new } => {
+            let text = |root: &Option<FileId>| root.map(|root| root.to_string());
+            ActionView::SetRoot { expect: text(expect), new: text(new) }
+        }
     }
 }
 
@@ -173,6 +178,12 @@ pub fn file_with(
         terms: terms(handle, deal),
         slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
     })
+}
+
+/// What an own file is; nothing if this node's account cannot open its manifest.
+pub fn kind(handle: &Handle, manifest: Option<&PublicManifest>) -> Option<FileKind> {
+    let open = OpenManifest::open(manifest?, handle.keys().ok()?).ok()?;
+    Some(open.facts().kind)
 }
 
 /// Where a deal stands, why, and since which height.

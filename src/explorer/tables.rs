@@ -339,6 +339,7 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(file.to_string());
             row.receiver = Some(to.to_string());
         }
+        Action::SetRoot { new, .. } => row.file_id = new.map(|file| file.to_string()),
     }
 }
 

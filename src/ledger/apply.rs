@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, share, slot, transfer};
+use super::{audit, deal, node, payment, root, share, slot, transfer};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -31,6 +31,10 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         Action::SettleFile { file } => payment::settle_needs(draft, file, &mut keys),
         Action::RenewFile { file, .. } => keys.push(Key::File(*file)),
         Action::ShareFile { file, .. } | Action::UnshareFile { file, .. } => share::needs(file, &mut keys),
+        Action::SetRoot { new, .. } => {
+            keys.push(Key::Root(tx.sender()));
+            keys.extend(new.map(Key::File));
+        }
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -69,6 +73,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::RenewFile { file, epochs } => payment::renew(state, at, &sender, file, *epochs),
         Action::ShareFile { file, to, sealed, until } => share::share(state, at, &sender, file, to, sealed, *until),
         Action::UnshareFile { file, to } => share::unshare(state, at, &sender, file, to),
+        Action::SetRoot { expect, new } => root::set(state, &sender, *expect, *new),
     }
 }
 
@@ -85,7 +90,11 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         Action::UnshareFile { .. } => 1,
         Action::ProveStorage { .. } => limits::AUDIT_SAMPLES_MAX,
         Action::TakeSlot { .. } => 2,
-        Action::Transfer { .. } | Action::RegisterNode(_) | Action::DrainNode { .. } | Action::RenewFile { .. } => 0,
+        Action::Transfer { .. }
+        | Action::RegisterNode(_)
+        | Action::DrainNode { .. }
+        | Action::RenewFile { .. }
+        | Action::SetRoot { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)
 }

@@ -158,6 +158,13 @@ pub enum Event {
         /// Whose share.
         to: AccountId,
     },
+    /// An account's tree of folders has another root.
+    RootSet {
+        /// The account.
+        account: AccountId,
+        /// The root now.
+        root: Option<FileId>,
+    },
 }
 
 impl Event {
@@ -186,6 +193,7 @@ impl Event {
             Self::Refunded { .. } => "refunded",
             Self::FileShared { .. } => "file_shared",
             Self::FileUnshared { .. } => "file_unshared",
+            Self::RootSet { .. } => "root_set",
         }
     }
 }

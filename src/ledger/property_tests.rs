@@ -24,6 +24,7 @@ enum Act {
     Renew { seed: u8, len: u64, epochs: u32 },
     Share { seed: u8, len: u64, to: u8, blocks: Option<u64> },
     Unshare { owner: u8, seed: u8, len: u64, to: u8 },
+    Root { owner: u8, expect: Option<u8>, new: Option<u8>, right: bool },
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -53,6 +54,8 @@ fn any_act() -> impl Strategy<Value = Act> {
             len,
             to
         }),
+        1 => (0..USERS, proptest::option::of(0_u8..3), proptest::option::of(0_u8..3), any::<bool>())
+            .prop_map(|(owner, expect, new, right)| Act::Root { owner, expect, new, right }),
         1 => (0_u8..8, 0_u64..1_500).prop_map(|(to, amount)| Act::Pay { to, amount: amount + 1 }),
         4 => (seed.clone(), len.clone(), 0_u8..4, 0_u8..4).prop_map(|(seed, len, receipts, skew)| Act::Put {
             seed,
@@ -123,6 +126,14 @@ impl Act {
             }
             Self::Unshare { owner, seed, len, to } => {
                 Action::UnshareFile { file: file(owner, seed, len).id(), to: account(to) }
+            }
+            Self::Root { owner, expect, new, right } => {
+                let named = |seed: Option<u8>| seed.map(|seed| file(owner, seed, 3_000).id());
+                let have = match chain.state.get(&Key::Root(account(who))) {
+                    Some(Record::Root(root)) => Some(*root),
+                    _ => None,
+                };
+                Action::SetRoot { expect: if right { have } else { named(expect) }, new: named(new) }
             }
             Self::Renew { seed, len, epochs } => Action::RenewFile { file: file(who, seed, len).id(), epochs },
             Self::Register { node, operator, capacity, storage } => {

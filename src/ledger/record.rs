@@ -68,6 +68,8 @@ pub enum Record {
     },
     /// At `Key::Shares`: with whom, strictly ascending and at least one; each has a `Record::Share` with the same last height.
     Shares(Vec<Shared>),
+    /// At `Key::Root`: a file of the account, final when it became the root.
+    Root(FileId),
 }
 
 impl Record {
@@ -110,6 +112,7 @@ impl Record {
             Self::Tally(_) => matches!(key, Key::Tally),
             Self::Share { .. } => matches!(key, Key::Share(..)),
             Self::Shares(_) => matches!(key, Key::Shares(_)),
+            Self::Root(_) => matches!(key, Key::Root(_)),
         }
     }
 }

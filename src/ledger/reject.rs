@@ -310,6 +310,21 @@ pub enum Reject {
         /// The account.
         account: AccountId,
     },
+    /// Someone else with the account's keys was quicker: the change has to be made on the present root.
+    #[error("the root of the account's tree is {}, the change was made on {}", root(.have), root(.expect))]
+    RootMoved {
+        /// The root.
+        have: Option<FileId>,
+        /// The one that was expected.
+        expect: Option<FileId>,
+    },
+    /// A file that is not final yet.
+    #[error("file {0} is not final yet")]
+    NotFinal(FileId),
+}
+
+fn root(root: &Option<FileId>) -> String {
+    root.map_or_else(|| "empty".to_owned(), |root| root.to_string())
 }
 
 impl Reject {
@@ -352,6 +367,8 @@ impl Reject {
             Self::ShareOver { .. } => "share_over",
             Self::TooManyShares { .. } => "too_many_shares",
             Self::NotShared { .. } => "not_shared",
+            Self::RootMoved { .. } => "root_moved",
+            Self::NotFinal(_) => "not_final",
         }
     }
 }

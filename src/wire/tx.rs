@@ -153,6 +153,13 @@ pub enum Action {
         /// Whose share.
         to: AccountId,
     },
+    /// Makes another file the root of the sender's tree of folders, if the root is still the one that is expected.
+    SetRoot {
+        /// The root that the change was made on; nothing for the first one.
+        expect: Option<FileId>,
+        /// The root from now on, a final file of the sender; nothing to have no tree any more.
+        new: Option<FileId>,
+    },
 }
 
 impl Action {
@@ -171,6 +178,7 @@ impl Action {
             Self::RenewFile { .. } => "renew_file",
             Self::ShareFile { .. } => "share_file",
             Self::UnshareFile { .. } => "unshare_file",
+            Self::SetRoot { .. } => "set_root",
         }
     }
 }

@@ -321,7 +321,8 @@ impl Shaped {
             | Action::TakeSlot { .. }
             | Action::DrainNode { .. }
             | Action::SettleFile { .. }
-            | Action::UnshareFile { .. } => {}
+            | Action::UnshareFile { .. }
+            | Action::SetRoot { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -387,7 +388,8 @@ fn each_signature(
         | Action::SettleFile { .. }
         | Action::RenewFile { .. }
         | Action::ShareFile { .. }
-        | Action::UnshareFile { .. } => Ok(()),
+        | Action::UnshareFile { .. }
+        | Action::SetRoot { .. } => Ok(()),
     }
 }
 

@@ -14,4 +14,5 @@ mod promise;
 mod quorum;
 mod thieves;
 mod thresholds;
+mod tree;
 mod uploads;
