@@ -313,8 +313,8 @@ async fn a_share_that_holds_something_else_than_the_key_harms_nobody() {
         let share = Action::ShareFile { file, to: me, sealed, until: None };
         let height = owner.act(share, PATIENCE).await.expect("the ledger cannot look inside").place.height;
         cluster.reach(height.get()).await;
-        let (listed, more) = access::shared_with_me(&reader, None, 10).expect("a list");
-        assert_eq!((listed.len(), listed[0].0, more), (1, file, None));
+        let page = access::shared_with_me(&reader, None, 10).expect("a list");
+        assert_eq!((page.files.len(), page.files[0].0, page.next), (1, file, None));
         assert!(matches!(OpenFile::open(&reader, file), Err(NodeError::Verification(_))));
     }
     let until = Some(Height::new(1 << 40));
