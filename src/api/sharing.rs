@@ -248,8 +248,9 @@ pub async fn list_all(State(api): State<Api>) -> Result<Json<Vec<ShareView>>, Pr
 pub async fn put(
     State(api): State<Api>,
     Path((id, account)): Path<(String, String)>,
-    Json(request): Json<ShareRequest>,
+    request: Option<Json<ShareRequest>>,
 ) -> Result<Json<DoneView>, Problem> {
+    let Json(request) = request.unwrap_or_default();
     let (file, to) = (file_id(&id)?, account_id(&account)?);
     let until = match (request.until, request.expires_s) {
         (Some(_), Some(_)) => return Err(Problem::bad("until and expires_s are two ways to say the same; give one")),
@@ -278,7 +279,7 @@ pub async fn delete(
 pub async fn shared(State(api): State<Api>, Query(query): Query<SharedQuery>) -> Result<Json<SharedPageView>, Problem> {
     let after = query.after.as_deref().map(file_id).transpose()?;
     let limit = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-    let (found, next) = access::shared_with_me(&api.handle, after, limit)?;
+    let access::SharedPage { files: found, next } = access::shared_with_me(&api.handle, after, limit)?;
     let (pace, nodes) = (Pace::read(&api.handle)?, api.handle.nodes()?);
     let mut files = Vec::new();
     for (file, shared) in found {
@@ -306,8 +307,9 @@ pub async fn shared(State(api): State<Api>, Query(query): Query<SharedQuery>) ->
 pub async fn cap(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Json(request): Json<CapRequest>,
+    request: Option<Json<CapRequest>>,
 ) -> Result<Json<CapView>, Problem> {
+    let Json(request) = request.unwrap_or_default();
     let file = file_id(&id)?;
     let capability = access::capability(&api.handle, file, request.verify)?;
     let kind = if request.verify { "verify" } else { "read" };
@@ -319,8 +321,9 @@ pub async fn cap(
 pub async fn verify(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Json(request): Json<VerifyRequest>,
+    request: Option<Json<VerifyRequest>>,
 ) -> Result<Json<VerifyView>, Problem> {
+    let Json(request) = request.unwrap_or_default();
     let file = file_id(&id)?;
     let repair = (request.repair_s > 0).then(|| Duration::from_secs(request.repair_s.min(REPAIR_S_MAX)));
     let report = verify::verify(&api.handle, file, repair).await?;

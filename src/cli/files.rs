@@ -86,7 +86,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<()> {
 /// Shows one file.
 pub fn stat(context: &Context, args: &StatArgs) -> Result<()> {
     let client = context.client()?;
-    let file = block_on(NOTHING_CHANGED, resolve(&client, &args.file))?;
+    let file = block_on(NOTHING_CHANGED, resolve_readable(&client, &args.file))?;
     context.out.result(&file, || describe(&file))?;
     super::terms::warn(context, [(file.name.as_deref().unwrap_or(&file.id), &file.terms)]);
     Ok(())

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::files::{is_id, refuse_ended, resolve, resolve_readable};
-use super::output::{age, facts, short, size, table};
+use super::output::{facts, short, size, table};
 use crate::api::sharing::{
     CAPABILITY_HEADER, CapRequest, CapView, ShareRequest, ShareView, SharedPageView, SharedView, VerifyRequest,
     VerifyView,
@@ -221,7 +221,7 @@ pub fn shares(context: &Context, args: &SharesArgs) -> Result<()> {
     context.out.result(&all, || {
         let until = |over: bool, height: Option<u64>, seconds: Option<u64>| match (over, height) {
             (true, Some(height)) => format!("over since height {height}"),
-            (false, Some(height)) => format!("height {height}, in about {}", age(seconds.unwrap_or(0) * 1_000)),
+            (false, Some(height)) => format!("height {height}, in about {}", roughly(seconds.unwrap_or(0))),
             (_, None) => "the deal's end".to_owned(),
         };
         let mine = all.mine.iter().map(|share| {
@@ -401,6 +401,12 @@ fn parsed(text: &str) -> Result<Capability> {
     Ok(Zeroizing::new(start).parse().map_err(wrong)?)
 }
 
+/// A time for reading, no more precise than the pace of blocks is.
+fn roughly(seconds: u64) -> String {
+    let unit = [24 * 3_600, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    humantime::format_duration(Duration::from_secs(seconds - seconds % unit)).to_string()
+}
+
 async fn me(client: &Client) -> Result<String> {
     let status = client.status().await?;
     status.account.ok_or_else(|| CliError::new(Exit::Denied, "the node was started without an account").into())
@@ -412,5 +418,16 @@ pub fn brought(context: &Context, typed: Option<&str>, file: Option<&PathBuf>) -
         (Some(path), _) => Brought::read(path).map(Some),
         (None, Some(text)) => Brought::typed(context, text),
         (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_its_greatest_unit_alone() {
+        let told = [7 * 24 * 3_600 - 1, 3 * 3_600 + 59, 150, 45, 0].map(roughly);
+        assert_eq!(told, ["6days", "3h", "2m", "45s", "0s"]);
     }
 }

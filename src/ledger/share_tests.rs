@@ -113,6 +113,25 @@ fn a_file_has_so_many_shares_and_those_whose_time_is_up_make_room() {
 }
 
 #[test]
+fn a_block_counts_the_shares_that_go_with_a_deal_as_work() {
+    let mut chain = Chain::new();
+    let file = put(&mut chain, 1, 9).id();
+    for to in [account(0), account(2)] {
+        chain.act(1, share(file, to, None));
+    }
+    let moved = |action| {
+        let (tx, mut state) = (chain.tx(1, chain.nonce(1), action), State::new());
+        while let missing @ [_, ..] = needs(&state, &chain.next(), &tx).as_slice() {
+            missing.iter().for_each(|key| state.load(key.clone(), chain.state.get(key).cloned()));
+        }
+        slots_moved(&state, &tx)
+    };
+    assert_eq!(moved(Action::DeleteFile { file }), 3 + 2);
+    assert_eq!(moved(share(file, account(3), None)), 3, "as if all that are there were over");
+    assert_eq!(moved(unshare(file, account(2))), 1);
+}
+
+#[test]
 fn no_share_is_left_of_a_deal_that_has_ended() {
     let mut chain = Chain::new();
     let (deleted, timed) = (put(&mut chain, 1, 9).id(), put(&mut chain, 2, 1).id());

@@ -12,6 +12,7 @@ mod nodes;
 mod processes;
 mod promise;
 mod quorum;
+mod sharing;
 mod thieves;
 mod thresholds;
 mod tree;

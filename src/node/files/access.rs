@@ -126,14 +126,18 @@ pub fn shares(handle: &Handle, file: &FileId) -> Result<Vec<Shared>, NodeError> 
     }
 }
 
-/// Files that are shared with this node's account, those after one if given, at most `limit`. Those whose time is up are
-/// left out, so that fewer may come although more follow: the last file looked at is given too, if it was not the last of all.
+/// A page of what is shared with an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPage {
+    /// Files and their shares, by file. Those whose time is up are left out, so there may be few although more follow.
+    pub files: Vec<(FileId, Shared)>,
+    /// The last file that was looked at, if more may follow.
+    pub next: Option<FileId>,
+}
+
+/// What is shared with this node's account: those after a file if given; at most `limit` are looked at.
 /// Errors: `NotAllowed`, `Store`.
-pub fn shared_with_me(
-    handle: &Handle,
-    after: Option<FileId>,
-    limit: usize,
-) -> Result<(Vec<(FileId, Shared)>, Option<FileId>), NodeError> {
+pub fn shared_with_me(handle: &Handle, after: Option<FileId>, limit: usize) -> Result<SharedPage, NodeError> {
     let (me, snapshot) = (handle.keys()?.account_id(), handle.snapshot()?);
     let at = height(&snapshot)?;
     let after = after.map(|file| Key::Share(me, file).bytes());
@@ -154,7 +158,7 @@ pub fn shared_with_me(
             found.push((file, shared));
         }
     }
-    Ok((found, last.filter(|_| full)))
+    Ok(SharedPage { files: found, next: last.filter(|_| full) })
 }
 
 /// A file whose deal is open. Errors: `NotFound`, `Store`.

@@ -141,7 +141,8 @@ async fn read_slot(handle: &Handle, node: NodeId, info: &SlotInfo) -> SlotState 
         Ok(()) => SlotState::Whole,
         Err(SlotPeerError::Wrong(why)) => SlotState::Wrong(why),
         Err(error @ SlotPeerError::Unreachable(_)) => SlotState::Unreachable(error.to_string()),
-        Err(error) => SlotState::Lacking(error.to_string()),
+        // What follows is advice to whoever runs that node.
+        Err(error) => SlotState::Lacking(error.to_string().split(';').next().unwrap_or_default().to_owned()),
     }
 }
 
