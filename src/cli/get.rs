@@ -15,6 +15,7 @@ use super::errors::{CliError, Exit};
 use super::files::{refuse_ended, resolve_readable};
 use super::output::{Progress, short, size};
 use super::sharing::{self, Brought};
+use super::tree::{Pull, is_remote, pull, pull_file, remote};
 use crate::api::views::FileView;
 
 const EXAMPLES: &str = "Examples:
@@ -23,6 +24,8 @@ const EXAMPLES: &str = "Examples:
   trullo get docs.tar - | tar x
   trullo get photo.jpg --range 0..1024 -o head.bin
   trullo get --cap-file photo.cap -o photo.jpg
+  trullo get /docs/notes.txt --version 3 -o old.txt
+  trullo get -r /docs ~/docs
 
 FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret: give it in a file for its
 owner alone (chmod 600) or on stdin. As an argument it works too, but others on the machine can see it while get runs.
@@ -37,7 +40,7 @@ const KEPT: &str = "what has arrived is kept in the .part file: run the same com
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The file: its id, the first digits of it, its name, or a read capability
+    /// The file: its id, the first digits of it, its name, its path, or a read capability
     #[arg(required_unless_present = "cap_file", conflicts_with = "cap_file")]
     file: Option<String>,
     /// Where to write it; `-` for stdout; default: its name, in this directory
@@ -55,13 +58,23 @@ pub struct Args {
     /// Only these bytes: FROM..TO, without TO; either may be left out
     #[arg(long, value_name = "FROM..TO", value_parser = parse_range)]
     range: Option<Range>,
+    /// Make the directory OUT what the folder is, with all that is in it
+    #[arg(short, long, requires = "out")]
+    recursive: bool,
+    /// A path's version, as `versions` says
+    #[arg(long, value_name = "N", conflicts_with = "recursive")]
+    version: Option<u64>,
+    /// Compare contents even where size and time are the same
+    #[arg(long)]
+    checksum: bool,
 }
 
 impl Args {
     /// A get of a whole file to a path.
     pub fn of(file: &str, out: &Path) -> Self {
         let (file, output) = (Some(file.to_owned()), Some(out.to_owned()));
-        Self { file, out: None, output, cap_file: None, force: false, range: None }
+        let (cap_file, range, version) = (None, None, None);
+        Self { file, out: None, output, cap_file, force: false, range, recursive: false, version, checksum: false }
     }
 }
 
@@ -95,6 +108,9 @@ fn parse_range(text: &str) -> Result<Range, String> {
 /// Fetches the file.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let client = context.client()?;
+    if let Some(path) = args.file.as_deref().filter(|path| is_remote(path)) {
+        return block_on(KEPT, fetch_path(context, args, path, &client));
+    }
     let started = std::time::Instant::now();
     let (file_id, out, bytes, resumed_bytes) = block_on(KEPT, fetch(context, args, &client))?;
     let seconds = started.elapsed().as_secs_f64();
@@ -106,6 +122,20 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     context.out.line("summary", &summary, || Some(out))?;
     Ok(())
+}
+
+/// Fetches what is at a path. Errors: exit 2 for a range, which paths do not have here.
+async fn fetch_path(context: &Context, args: &Args, path: &str, client: &Client) -> Result<()> {
+    if args.range.is_some() {
+        let error = CliError::new(Exit::Usage, "--range is for a file that is named by its id");
+        return Err(error.hint(format!("trullo ls -l {path} says the id")).into());
+    }
+    let how = Pull { force: args.force, checksum: args.checksum, version: args.version };
+    let out = args.output.as_deref().or(args.out.as_deref());
+    match out.filter(|_| args.recursive) {
+        Some(dir) => pull(context, client, &remote(path)?, dir, &how).await,
+        None => pull_file(context, client, path, out, &how).await,
+    }
 }
 
 /// Fetches the file; gives its id, where it is, its bytes, and how many of them were there already.

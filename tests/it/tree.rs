@@ -174,6 +174,7 @@ async fn what_nobody_refers_to_is_collected_and_what_is_on_its_way_is_not() {
     let day = tree.collect(Duration::from_secs(86_400)).await.expect("a look");
     assert_eq!((day.reached, day.deleted, day.young), (2, 0, 1));
     // The node forgets nothing that it has begun, whoever asks it to go on.
+    drop((tree, user));
     cluster.stop("user-1").await;
     let user = cluster.start("user-1").await;
     let tree = Tree::of(&user).expect("an account");
