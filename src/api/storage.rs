@@ -239,7 +239,7 @@ fn endangered(api: &Api) -> Result<Vec<(FileId, Deal)>, Problem> {
 /// Own files whose deal ends soon; none of a node without an account.
 fn ending(api: &Api) -> Result<Vec<EndingView>, Problem> {
     let mut files = Vec::new();
-    if api.handle.identity().account.is_some() {
+    if api.handle.account().is_some() {
         api.handle.each_own_file(|file, deal| {
             if api.handle.ends_soon(&deal) {
                 let (ends, epochs_left) = (deal.ends.get(), api.handle.epochs_left(&deal));
