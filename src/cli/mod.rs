@@ -27,6 +27,7 @@ mod storage;
 mod terms;
 mod testnet;
 mod tools;
+mod user;
 mod verify;
 
 use std::ffi::OsString;
@@ -87,6 +88,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Verify(args) => verify::run(context, &args),
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
+        Command::User(verb) => user::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),
         Command::Sim(args) => sim::run(context, &args),

@@ -173,6 +173,10 @@ impl Handle {
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
+    /// Its home directory.
+    pub fn home(&self) -> &std::path::Path {
+        &self.inner.home
+    }
     /// The chain's genesis.
     pub fn genesis(&self) -> &Genesis {
         &self.inner.genesis

@@ -16,3 +16,4 @@ mod quorum;
 mod thieves;
 mod thresholds;
 mod uploads;
+mod users;

@@ -1,0 +1,12 @@
+//! Paging: how long a page is, and the cursor that asks for the next one.
+
+use super::problem::Problem;
+
+/// Entries of a page. Errors: 400 for none, or more than may be.
+pub fn limit(wanted: Option<usize>, usual: usize, max: usize) -> Result<usize, Problem> {
+    match wanted {
+        None => Ok(usual),
+        Some(wanted) if (1..=max).contains(&wanted) => Ok(wanted),
+        Some(wanted) => Err(Problem::bad(format!("limit is {wanted}; 1 to {max} are possible"))),
+    }
+}
