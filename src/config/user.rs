@@ -122,7 +122,8 @@ mod tests {
         let name: UserName = "anna".parse().expect("a name");
         let user = User { name, keystore: keystore(1), created: Millis::new(7) };
         assert_eq!(User::read(&user.write()).expect("own text"), user);
-        let other = user.write().replace(&user.keystore.account().to_string(), &keystore(2).account().to_string());
+        let named = |keystore: Keystore| format!("\"account\": \"{}\"", keystore.account());
+        let other = user.write().replace(&named(keystore(1)), &named(keystore(2)));
         assert!(matches!(User::read(&other), Err(KeystoreFileError::Entry(name)) if name == "anna"));
     }
 }
