@@ -1,15 +1,26 @@
-//! Who may ask: the holder of the token, from this machine, and no web page.
+//! Who asks: the holder of the home's token, or a user who logged in; and no web page but this node's own.
+//!
+//! A request of a web page has an Origin, which must be this very server: the node's own page. Where the token comes in the
+//! page's cookie, a request that changes something must have one.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::accounts::Accounts;
+use super::caller::Caller;
 use super::connections::Seat;
 use super::problem::Problem;
+use super::rates::Network;
+use crate::node::Handle;
+
+/// The cookie of the node's own page.
+pub(super) const COOKIE: &str = "trullo_login";
 
 /// What requests are checked against.
 #[derive(Clone)]
@@ -17,6 +28,8 @@ pub struct Guard {
     token: Arc<str>,
     /// Names under which this server may be addressed, port included.
     hosts: Arc<[String]>,
+    handle: Option<Handle>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 impl Guard {
@@ -25,32 +38,62 @@ impl Guard {
         let port = address.port();
         let names =
             [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
-        Self { token: token.trim().into(), hosts: names.into() }
+        Self { token: token.trim().into(), hosts: names.into(), handle: None, accounts: None }
+    }
+
+    /// With the node that its owner acts on, and the node's users.
+    pub fn of(self, handle: Handle, accounts: Arc<Accounts>) -> Self {
+        Self { handle: Some(handle), accounts: Some(accounts), ..self }
     }
 
     /// A page that a browser loads from elsewhere can send requests here; its Host (after DNS rebinding) or its Origin tells.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        if !host.is_some_and(|host| self.hosts.iter().any(|name| name == host)) {
+        let Some(host) = host.filter(|host| self.hosts.iter().any(|name| name == host)) else {
             return Err(Problem::forbidden("the Host header names another server"));
+        };
+        match headers.get(header::ORIGIN) {
+            Some(origin) if origin.as_bytes() != format!("http://{host}").as_bytes() => {
+                Err(Problem::forbidden("requests of other web pages are not taken"))
+            }
+            _ => Ok(()),
         }
-        if headers.contains_key(header::ORIGIN) {
-            return Err(Problem::forbidden("requests of web pages are not taken"));
-        }
-        Ok(())
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        // The scheme's name may be in any case (RFC 9110, section 11.1).
-        let given = given.and_then(|value| value.split_once(' '));
-        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, given)| given);
-        let given = given.filter(|given| !given.is_empty());
-        match given.map(|given| bool::from(given.as_bytes().ct_eq(self.token.as_bytes()))) {
-            Some(true) => Ok(()),
-            Some(false) | None => Err(Problem::unauthorized()),
-        }
+    fn is_owner(&self, given: &str) -> bool {
+        !given.is_empty() && bool::from(given.as_bytes().ct_eq(self.token.as_bytes()))
     }
+
+    /// For whom a request acts, if it has a token that holds.
+    fn caller(&self, method: &Method, headers: &HeaderMap) -> Option<Caller> {
+        let (handle, accounts) = (self.handle.as_ref()?, self.accounts.as_ref()?);
+        if headers.contains_key(header::AUTHORIZATION) {
+            let given = bearer(headers)?;
+            return match self.is_owner(given) {
+                true => Some(Caller::owner(handle.clone())),
+                false => accounts.tokens.caller(given),
+            };
+        }
+        // Browsers send cookies along unasked. They are of this site alone (SameSite), and who sends one with a request that
+        // changes something says which page it comes from.
+        let looks = [Method::GET, Method::HEAD].contains(method);
+        let given = cookie(headers).filter(|_| looks || headers.contains_key(header::ORIGIN))?;
+        accounts.tokens.caller(given)
+    }
+}
+
+/// The token of the Authorization header. The scheme's name may be in any case (RFC 9110, section 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = given.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !given.is_empty()).then_some(given)
+}
+
+/// The token of the page's cookie.
+pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    let mut pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token)
 }
 
 /// Checks where every request comes from.
@@ -61,35 +104,95 @@ pub async fn same_origin(State(guard): State<Guard>, request: Request, next: Nex
     }
 }
 
-/// Checks the token.
-pub async fn token(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.check_token(request.headers()) {
-        Ok(()) => {
-            if let Some(seat) = request.extensions().get::<Seat>() {
-                seat.prove();
-            }
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
+/// Finds out for whom a request acts, and whether it comes too early. What it needs, its route checks.
+pub async fn identify(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let caller = guard.caller(request.method(), request.headers());
+    let seat = request.extensions().get::<Seat>();
+    if let (Some(seat), Some(_)) = (seat, &caller) {
+        seat.prove();
+    }
+    let rates = guard.accounts.as_ref().map(|accounts| &accounts.rates);
+    let early = match (rates, &caller) {
+        (Some(_), Some(caller)) if caller.is_owner() => Ok(()),
+        (Some(rates), Some(caller)) => caller.account().and_then(|account| rates.user(account)),
+        (Some(rates), None) => seat.map_or(Ok(()), |seat| rates.stranger(Network::of(seat.address))),
+        (None, _) => Ok(()),
+    };
+    if let Err(problem) = early {
+        return problem.into_response();
+    }
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    next.run(request).await
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(Option<Network>);
+
+impl Client {
+    /// Its network.
+    pub fn network(self) -> Network {
+        self.0.unwrap_or(Network::of(std::net::Ipv4Addr::LOCALHOST.into()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<Seat>().map(|seat| Network::of(seat.address))))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
-    fn check(token: &str, given: Option<&'static str>) -> bool {
-        let guard = Guard::new(token, ([127, 0, 0, 1], 1).into());
-        let mut headers = HeaderMap::new();
-        headers.extend(given.map(|given| (header::AUTHORIZATION, header::HeaderValue::from_static(given))));
-        guard.check_token(&headers).is_ok()
+    fn guard(token: &str) -> Guard {
+        Guard::new(token, ([127, 0, 0, 1], 1).into())
+    }
+
+    fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn only_the_token_opens_and_an_empty_one_opens_nothing() {
-        assert!(check("secret", Some("Bearer secret")) && check("secret\n", Some("Bearer secret")));
-        for given in [None, Some("Bearer "), Some("Bearer secre"), Some("Bearer secrets"), Some("Basic secret")] {
+        let check = |token: &str, given: &'static str| {
+            bearer(&headers(&[(header::AUTHORIZATION, given)])).is_some_and(|given| guard(token).is_owner(given))
+        };
+        assert!(check("secret", "Bearer secret") && check("secret\n", "bearer secret"));
+        for given in ["", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret"] {
             assert!(!check("secret", given) && !check("", given), "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_web_page_may_ask_if_this_server_sent_it() {
+        let check = |host, origin| guard("t").check_origin(&headers(&[(header::HOST, host), (header::ORIGIN, origin)]));
+        assert!(check("localhost:1", "http://localhost:1").is_ok());
+        assert!(check("127.0.0.1:1", "http://127.0.0.1:1").is_ok());
+        for (host, origin) in [
+            ("localhost:1", "http://127.0.0.1:1"),
+            ("localhost:1", "https://localhost:1"),
+            ("localhost:1", "http://localhost:2"),
+            ("localhost:1", "null"),
+            ("evil.example:1", "http://evil.example:1"),
+        ] {
+            assert!(check(host, origin).is_err(), "{host} {origin}");
+        }
+        assert!(guard("t").check_origin(&headers(&[(header::HOST, "localhost:1")])).is_ok());
+        assert!(guard("t").check_origin(&headers(&[])).is_err());
+    }
+
+    #[test]
+    fn the_pages_cookie_is_found_among_others() {
+        let found = |text| cookie(&headers(&[(header::COOKIE, text)])).map(str::to_owned);
+        assert_eq!(found("a=b; trullo_login=abc; c=d").as_deref(), Some("abc"));
+        assert_eq!(found("xtrullo_login=abc"), None);
     }
 }

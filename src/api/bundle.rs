@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::caller::Caller;
 use super::chain::parse_account;
 use super::problem::Problem;
 use super::server::Api;
@@ -141,18 +142,26 @@ fn answer(api: &Api, key: &Key) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], text(&bundle, &key, record.as_ref())).into_response())
 }
 
-/// Proves a file's deal.
-pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+/// Proves a file's deal
+#[utoipa::path(get, path = "/v1/proofs/file/{id}", tag = "chain", operation_id = "prove_file",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, content_type = "application/json", body = serde_json::Value, description = "A bundle for `trullo verify`")))]
+pub async fn file(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     let id: FileId = id.parse().map_err(|error| Problem::bad(format!("file {id:?}: {error}")))?;
-    if api.handle.record(&Key::File(id))?.is_none() {
-        return Err(Problem::not_found(format!("file {id} is not known here")));
-    }
+    caller.file(&id)?;
     answer(&api, &Key::File(id))
 }
 
-/// Proves an account, or that there is none.
-pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    answer(&api, &Key::Account(parse_account(&api.handle, &id)?))
+/// Proves an account, or that there is none
+#[utoipa::path(get, path = "/v1/proofs/account/{id}", tag = "chain", operation_id = "prove_account",
+    params(("id" = String, Path, pattern = "^(me|[0-9a-f]{64})$", description = "The account, or me")),
+    responses((status = 200, content_type = "application/json", body = serde_json::Value, description = "A bundle for `trullo verify`")))]
+pub async fn account(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    let account = parse_account(&caller.handle, &id)?;
+    if !caller.is_owner() && caller.handle.account() != Some(account) {
+        return Err(Problem::not_found(format!("account {account} is not on the chain")));
+    }
+    answer(&api, &Key::Account(account))
 }
 
 #[cfg(test)]

@@ -8,12 +8,15 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::fill;
+use super::paging;
 use super::problem::Problem;
 use super::server::Api;
 use super::views::{
-    AcceptedView, AccountView, BlockView, HealthView, LinksView, NodeView, PeerView, StatusView, StorageView,
+    AcceptedView, AccountView, BlockView, HealthView, LinksView, NodeView, ProblemView, StatusView, StorageView,
     TransferRequest, TransferView, TxView, ValidatorView,
 };
 use crate::ledger::{Key, Record};
@@ -28,17 +31,23 @@ const STALE: Duration = Duration::from_secs(10);
 const STALE_INTERVALS: u64 = 5;
 /// A node so many blocks behind the others still serves: what validators say of their height is some seconds old.
 const BEHIND_MAX: u64 = 32;
-/// Blocks in one answer.
+/// Blocks in one answer, unless asked otherwise, and at most.
+const PAGE: usize = 20;
 const PAGE_MAX: usize = 256;
 /// How long a transfer may take to become final.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The process answers.
+#[utoipa::path(get, path = "/livez", tag = "node", security(()),
+    responses((status = 200, body = HealthView, description = "It does")))]
 pub async fn livez() -> Json<HealthView> {
     Json(HealthView { ok: true, reason: None })
 }
 
 /// The node follows the chain.
+#[utoipa::path(get, path = "/readyz", tag = "node", security(()),
+    responses((status = 200, body = HealthView, description = "It does"),
+        (status = 503, body = HealthView, description = "Not now, and why")))]
 pub async fn readyz(State(api): State<Api>) -> Response {
     match not_ready(&api.handle) {
         None => Json(HealthView { ok: true, reason: None }).into_response(),
@@ -71,6 +80,8 @@ fn not_ready(handle: &Handle) -> Option<String> {
 }
 
 /// The node in one screen.
+#[utoipa::path(get, path = "/status", tag = "node", security(()),
+    responses((status = 200, body = StatusView, description = "The node")))]
 pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem> {
     let handle = &api.handle;
     let starting = || Problem::unavailable("the node is starting");
@@ -124,23 +135,40 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
     }))
 }
 
+/// The node in one screen, for who has a token
+#[utoipa::path(get, path = "/v1/status", tag = "node", operation_id = "status_v1",
+    responses((status = 200, body = StatusView, description = "The node")))]
+pub async fn status_v1(state: State<Api>) -> Result<Json<StatusView>, Problem> {
+    status(state).await
+}
+
 /// Metrics in the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics", tag = "node", security(()),
+    responses((status = 200, content_type = "application/openmetrics-text", body = String, description = "The page")))]
 pub async fn metrics(State(api): State<Api>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.handle.metrics().page(&api.handle)).into_response()
 }
 
 /// A page of blocks.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct BlocksQuery {
+    /// The first height.
+    #[param(maximum = 9007199254740991_u64)]
     from: Option<u64>,
+    /// Blocks in the answer.
+    #[param(minimum = 1, maximum = 256, default = 20)]
     limit: Option<usize>,
 }
 
 /// Blocks, ascending; the newest ones if no start is given.
+#[utoipa::path(get, path = "/v1/blocks", tag = "chain", params(BlocksQuery),
+    responses((status = 200, body = Vec<BlockView>, description = "The blocks, without their transactions")))]
 pub async fn blocks(State(api): State<Api>, Query(query): Query<BlocksQuery>) -> Result<Json<Vec<BlockView>>, Problem> {
-    let limit = query.limit.unwrap_or(20).clamp(1, PAGE_MAX);
+    let limit = paging::limit(query.limit, PAGE, PAGE_MAX)?;
+    paging::number("from", query.from)?;
     let snapshot = api.handle.snapshot()?;
     let tip = snapshot.tip()?.map_or(0, |tip| tip.height.get());
     let from = query.from.unwrap_or_else(|| (tip + 1).saturating_sub(long(limit)));
@@ -153,11 +181,14 @@ pub async fn blocks(State(api): State<Api>, Query(query): Query<BlocksQuery>) ->
     Ok(Json(views))
 }
 
-fn tx_count(payload: &[u8]) -> usize {
+pub(super) fn tx_count(payload: &[u8]) -> usize {
     payload.first_chunk().map_or(0, |len| usize::try_from(u32::from_le_bytes(*len)).unwrap_or(0))
 }
 
 /// One block with its transactions, by height, hash or `latest`.
+#[utoipa::path(get, path = "/v1/blocks/{id}", tag = "chain",
+    params(("id" = String, Path, pattern = "^(latest|[0-9]{1,15}|[0-9a-f]{64})$", description = "Height, hash, or latest")),
+    responses((status = 200, body = BlockView, description = "The block with its transactions")))]
 pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<BlockView>, Problem> {
     let snapshot = api.handle.snapshot()?;
     let unknown = || Problem::not_found(format!("block {id} is not known here, or its body was pruned"));
@@ -186,14 +217,18 @@ fn txs(payload: &[u8]) -> Vec<Tx> {
 }
 
 /// One transaction.
-pub async fn tx(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TxView>, Problem> {
+#[utoipa::path(get, path = "/v1/txs/{id}", tag = "chain",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The transaction")),
+    responses((status = 200, body = TxView, description = "The transaction and what came of it")))]
+pub async fn tx(caller: Caller, Path(id): Path<String>) -> Result<Json<TxView>, Problem> {
     let id: TxId = id.parse().map_err(|error| Problem::bad(format!("transaction {id:?}: {error}")))?;
-    if let Some(view) = final_tx(&api.handle, &id)? {
-        return Ok(Json(view));
-    }
-    let waiting = api.handle.mempool().get(&id).map(|tx| fill::waiting(tx.tx()));
+    let handle = &caller.handle;
+    let settled = final_tx(handle, &id)?;
+    let found = settled.or_else(|| handle.mempool().get(&id).map(|tx| fill::waiting(tx.tx())));
+    let own = handle.account().map(|account| account.to_string());
+    let found = found.filter(|tx| caller.is_owner() || own.as_ref() == Some(&tx.sender));
     let unknown = || Problem::not_found(format!("transaction {id} is neither final nor waiting here"));
-    waiting.map(Json).ok_or_else(unknown)
+    found.map(Json).ok_or_else(unknown)
 }
 
 fn final_tx(handle: &Handle, id: &TxId) -> Result<Option<TxView>, Problem> {
@@ -206,22 +241,25 @@ fn final_tx(handle: &Handle, id: &TxId) -> Result<Option<TxView>, Problem> {
 }
 
 /// Takes a signed transaction.
+#[utoipa::path(post, path = "/v1/txs", tag = "chain",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The transaction in canonical bytes"),
+    responses((status = 202, body = AcceptedView, description = "It waits in the mempool")))]
 pub async fn submit(State(api): State<Api>, body: Bytes) -> Result<(StatusCode, Json<AcceptedView>), Problem> {
     let tx: Tx = wire::decode(&body, limits::TX_BYTES_MAX).map_err(|error| Problem::bad(error.to_string()))?;
     let id = api.handle.submit(tx).await?;
     Ok((StatusCode::ACCEPTED, Json(AcceptedView { tx: id.to_string() })))
 }
 
-/// Moves credits of the node's account; answers when the transfer is final.
-pub async fn transfer(
-    State(api): State<Api>,
-    Json(request): Json<TransferRequest>,
-) -> Result<Json<TransferView>, Problem> {
+/// Moves credits of the caller's account; answers when the transfer is final.
+#[utoipa::path(post, path = "/v1/transfers", tag = "chain", request_body = TransferRequest,
+    responses((status = 200, body = TransferView, description = "The transfer is final")))]
+pub async fn transfer(caller: Caller, Json(request): Json<TransferRequest>) -> Result<Json<TransferView>, Problem> {
     let to: AccountId =
         request.to.parse().map_err(|error| Problem::bad(format!("account {:?}: {error}", request.to)))?;
-    let from = api.handle.keys()?.account_id();
+    let from = caller.account()?;
     let action = Action::Transfer { to, amount: Amount::new(request.amount), memo: request.memo };
-    let done = api.handle.act(action, TRANSFER_WITHIN).await?;
+    // A memo that is too long in bytes can be read, and is no memo of this ledger.
+    let done = caller.handle.act(action, TRANSFER_WITHIN).await.map_err(Problem::conflicting)?;
     Ok(Json(TransferView {
         tx: done.id.to_string(),
         height: done.place.height.get(),
@@ -231,12 +269,16 @@ pub async fn transfer(
     }))
 }
 
-/// An account; `me` is the node's own.
-pub async fn account(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<AccountView>, Problem> {
-    let account = parse_account(&api.handle, &id)?;
-    let snapshot = api.handle.snapshot()?;
+/// An account; `me` is the caller's own, and of others a user learns nothing.
+#[utoipa::path(get, path = "/v1/accounts/{id}", tag = "chain",
+    params(("id" = String, Path, pattern = "^(me|[0-9a-f]{64})$", description = "The account, or me")),
+    responses((status = 200, body = AccountView, description = "The account after the last final block")))]
+pub async fn account(caller: Caller, Path(id): Path<String>) -> Result<Json<AccountView>, Problem> {
+    let account = parse_account(&caller.handle, &id)?;
+    let snapshot = caller.handle.snapshot()?;
     let height = snapshot.tip()?.map_or(0, |tip| tip.height.get());
-    match crate::node::app::read_record(&snapshot, &Key::Account(account))? {
+    let record = crate::node::app::read_record(&snapshot, &Key::Account(account))?;
+    match record.filter(|_| caller.is_owner() || caller.handle.account() == Some(account)) {
         Some(Record::Account(record)) => {
             let (balance, nonce, stored) = (record.balance.get(), record.nonce, record.stored.get());
             Ok(Json(AccountView { id: account.to_string(), balance, nonce, stored, height }))
@@ -256,6 +298,8 @@ pub fn parse_account(handle: &Handle, id: &str) -> Result<AccountId, Problem> {
 }
 
 /// The epoch's validators.
+#[utoipa::path(get, path = "/v1/validators", tag = "chain",
+    responses((status = 200, body = Vec<ValidatorView>, description = "The validators")))]
 pub async fn validators(State(api): State<Api>) -> Result<Json<Vec<ValidatorView>>, Problem> {
     let status = api.handle.status().ok_or_else(|| Problem::unavailable("the node is starting"))?;
     let nodes = api.handle.nodes()?;
@@ -275,6 +319,8 @@ pub async fn validators(State(api): State<Api>) -> Result<Json<Vec<ValidatorView
 }
 
 /// All registered nodes.
+#[utoipa::path(get, path = "/v1/nodes", tag = "chain",
+    responses((status = 200, body = Vec<NodeView>, description = "The nodes")))]
 pub async fn nodes(State(api): State<Api>) -> Result<Json<Vec<NodeView>>, Problem> {
     let peers = api.handle.net().peers();
     let seen = |node: &NodeId| peers.iter().find(|peer| peer.node == *node).and_then(|peer| peer.seen).map(millis);
@@ -299,29 +345,22 @@ pub async fn nodes(State(api): State<Api>) -> Result<Json<Vec<NodeView>>, Proble
     Ok(Json(api.handle.nodes()?.into_iter().map(view).collect()))
 }
 
-/// Connected nodes.
-pub async fn peers(State(api): State<Api>) -> Result<Json<Vec<PeerView>>, Problem> {
-    let nodes = api.handle.nodes()?;
-    let view = |peer: crate::net::PeerInfo| PeerView {
-        node: peer.node.to_string(),
-        name: fill::name_of(&peer.node, &nodes),
-        address: peer.addresses.first().map(ToString::to_string).unwrap_or_default(),
-        roles: peer.presence.as_ref().map(|presence| fill::roles(presence.roles)).unwrap_or_default(),
-        height: peer.presence.as_ref().map(|presence| presence.height.get()),
-        rtt_ms: peer.rtt.map(millis),
-    };
-    Ok(Json(api.handle.net().peers().into_iter().filter(|peer| peer.connected).map(view).collect()))
-}
-
 /// Where to begin.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct EventsQuery {
+    /// The height after which to begin; the last final one if not given.
+    #[param(maximum = 9007199254740991_u64)]
     since: Option<u64>,
 }
 
 /// Final blocks with their transactions as JSON lines, from a height on and then as they come, until the client goes.
+#[utoipa::path(get, path = "/v1/events", tag = "chain", params(EventsQuery),
+    responses((status = 200, content_type = "application/x-ndjson", body = String, description = "A line for each block"),
+        (status = 410, body = ProblemView, content_type = "application/problem+json", description = "Pruned here")))]
 pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) -> Result<Response, Problem> {
+    paging::number("since", query.since)?;
     let handle = api.handle.clone();
     let tip = handle.reader().tip().map_or(0, |tip| tip.height.get());
     let since = query.since.unwrap_or(tip);
@@ -381,6 +420,8 @@ pub fn tokio_stream<T>(receiver: tokio::sync::mpsc::Receiver<T>) -> impl futures
 }
 
 /// Cuts this node off from exactly these nodes.
+#[utoipa::path(post, path = "/v1/admin/links", tag = "node", request_body = LinksView,
+    responses((status = 200, body = LinksView, description = "The links that are cut")))]
 pub async fn links(State(api): State<Api>, Json(request): Json<LinksView>) -> Result<Json<LinksView>, Problem> {
     let nodes = request
         .deny
@@ -391,6 +432,8 @@ pub async fn links(State(api): State<Api>, Json(request): Json<LinksView>) -> Re
 }
 
 /// Stops the node.
+#[utoipa::path(post, path = "/v1/admin/stop", tag = "node",
+    responses((status = 200, body = HealthView, description = "It stops")))]
 pub async fn stop(State(api): State<Api>) -> Json<HealthView> {
     api.handle.stop_token().cancel();
     Json(HealthView { ok: true, reason: Some("stopping".to_owned()) })
@@ -400,6 +443,6 @@ fn long(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

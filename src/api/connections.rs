@@ -5,6 +5,7 @@
 //! been there longest without having shown the token gives way to the next.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,13 +47,18 @@ impl Bounds {
 }
 
 /// A connection's place, for whoever checks its requests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Seat {
+    /// Where the client is.
+    pub(super) address: IpAddr,
     proven: Arc<AtomicBool>,
     leave: CancellationToken,
 }
 
 impl Seat {
+    fn new(address: IpAddr) -> Self {
+        Self { address, proven: Arc::default(), leave: CancellationToken::new() }
+    }
     /// A request of this connection had the token.
     pub(super) fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
@@ -101,7 +107,7 @@ struct Hall {
 impl Hall {
     /// The next connection, with its place.
     async fn accept(&mut self) -> Option<(TcpStream, OwnedSemaphorePermit, Seat)> {
-        let (stream, _) = Listener::accept(&mut self.listener).await;
+        let (stream, address) = Listener::accept(&mut self.listener).await;
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
@@ -109,7 +115,7 @@ impl Hall {
                 Arc::clone(&self.places).acquire_owned().await.ok()?
             }
         };
-        let seat = Seat::default();
+        let seat = Seat::new(address.ip());
         // Each connection holds one reference, so that those that have ended are known by it.
         self.strangers.retain(|seat| !seat.is_proven() && Arc::strong_count(&seat.proven) > 1);
         self.strangers.push_back(seat.clone());

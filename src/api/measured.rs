@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::server::Api;
@@ -22,7 +23,7 @@ const YEAR_MS: f64 = 31_557_600_000.0;
 pub const ODDS_LEAST: f64 = 1e-9;
 
 /// How likely it is that a file is lost within a year.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LossView {
     /// The probability, 0 to 1.
     pub probability: f64,
@@ -32,7 +33,7 @@ pub struct LossView {
 }
 
 /// What the odds come from: counts since genesis.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MeasuredView {
     /// Mean time from one block to the next, milliseconds.
     pub block_ms: f64,
@@ -67,7 +68,7 @@ pub struct MeasuredView {
 }
 
 /// `GET /v1/metrics/consensus`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConsensusMetricsView {
     /// Height up to which the counts of the ledger go.
     pub height: u64,
@@ -86,7 +87,7 @@ pub struct ConsensusMetricsView {
 }
 
 /// Puts on the answering node since it started.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UploadsView {
     /// Those whose deal was final at once.
     pub fulfilled: u64,
@@ -103,7 +104,7 @@ pub struct UploadsView {
 }
 
 /// Deals since genesis.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DealsView {
     /// Opened.
     pub opened: u64,
@@ -120,7 +121,7 @@ pub struct DealsView {
 }
 
 /// Times to quorum.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct QuorumView {
     /// On the chain, of all deals since genesis: blocks from the one that opened the deal to the one with the last needed
     /// receipt, so 0 where all came with the deal. Mean; absent before the first.
@@ -137,7 +138,7 @@ pub struct QuorumView {
 }
 
 /// Storage nodes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NodesView {
     /// Registered.
     pub storage: u64,
@@ -148,7 +149,7 @@ pub struct NodesView {
 }
 
 /// Audits.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProofsView {
     /// Audits that wait for their answer.
     pub due: u64,
@@ -167,6 +168,8 @@ pub struct ProofsView {
 }
 
 /// The metrics of deals, nodes and repair.
+#[utoipa::path(get, path = "/v1/metrics/consensus", tag = "storage", operation_id = "consensus_metrics",
+    responses((status = 200, body = ConsensusMetricsView, description = "What was measured")))]
 pub async fn consensus(State(api): State<Api>) -> Result<Json<ConsensusMetricsView>, Problem> {
     let evidence = Evidence::of(Measured::read(&api.handle)?);
     let Measured { height, tally, audits, .. } = evidence.measured;

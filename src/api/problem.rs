@@ -1,11 +1,12 @@
 //! Errors as problem JSON (RFC 9457), with the exit code that the command line ends with.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::views::{PROBLEM_PREFIX, ProblemView};
 use crate::files::tree::TreeError;
 use crate::node::NodeError;
+use crate::node::users::UsersError;
 use crate::store::SlotError;
 
 /// An error answer.
@@ -17,14 +18,20 @@ pub struct Problem {
     detail: String,
     code: u8,
     hint: Option<&'static str>,
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: u8, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, title, detail: detail.into(), code, hint: None }
+        Self { status, kind, title, detail: detail.into(), code, hint: None, retry_after: None }
     }
     fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
+        self
+    }
+    /// Says after how many seconds to try again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
     /// 400: the request cannot be understood.
@@ -37,9 +44,45 @@ impl Problem {
     }
     /// 401: no token, or a wrong one.
     pub fn unauthorized() -> Self {
-        let detail = "the bearer token is missing or wrong";
-        Self::new(StatusCode::UNAUTHORIZED, 12, "unauthorized", "not authorized", detail)
-            .hint("send `Authorization: Bearer` with the content of api.token in the node's home")
+        let detail = "the bearer token is missing or wrong, or it has ended";
+        Self::new(StatusCode::UNAUTHORIZED, 12, "unauthorized", "not authorized", detail).hint(
+            "send `Authorization: Bearer` with a token of `POST /v1/auth/login`, or with the content of api.token in the node's home",
+        )
+    }
+    /// 401: a login that fails, whatever the reason.
+    pub fn wrong_password() -> Self {
+        let detail = "the name or the password is wrong";
+        Self::new(StatusCode::UNAUTHORIZED, 12, "wrong_password", "not authorized", detail)
+    }
+    /// 422: the request can be read and asks for what cannot be.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, 2, "invalid", "the request asks for what cannot be", detail)
+    }
+    /// 429: more requests than the client's rate allows.
+    pub fn too_many(seconds: u64) -> Self {
+        let detail = format!("too many requests; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, 6, "too_many_requests", "too many requests", detail)
+            .retry_after(seconds)
+    }
+    /// 409: something is there already.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, 8, "conflict", "in conflict with what is there", detail)
+    }
+    /// 409: what is asked for can be read, and is impossible together or on this network.
+    pub fn clash(detail: impl Into<String>) -> Self {
+        Self { code: 2, ..Self::conflict(detail) }
+    }
+    /// An error of the node, where what it calls bad is a clash.
+    pub fn conflicting(error: NodeError) -> Self {
+        match error {
+            NodeError::Bad(detail) => Self::clash(detail),
+            error => error.into(),
+        }
+    }
+    /// 500: this node failed.
+    pub fn store(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 1, "store", "this node's store failed", detail)
+            .hint("look at the node's log; the disk may be full or damaged")
     }
     /// 403: the request comes from where it must not.
     pub fn forbidden(detail: impl Into<String>) -> Self {
@@ -96,6 +139,9 @@ impl From<NodeError> for Problem {
             }
             NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
                 .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),
+            NodeError::NoRoom(_) => {
+                Self::new(StatusCode::CONFLICT, 6, "no_room", "the network has no room for that", detail)
+            }
             NodeError::Unavailable(_) | NodeError::Busy(_) => Self::unavailable(detail),
             NodeError::Stopping => Self::unavailable(detail)
                 .hint("the node's log says why; when it runs again, run the same command again"),
@@ -104,8 +150,22 @@ impl From<NodeError> for Problem {
             }
             NodeError::DiskLow(_) | NodeError::Store(_) | NodeError::Slots(_) => {
                 tracing::error!(detail, "a request failed on this node's own store");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, 1, "store", "this node's store failed", detail)
-                    .hint("look at the node's log; the disk may be full or damaged")
+                Self::store(detail)
+            }
+        }
+    }
+}
+
+impl From<UsersError> for Problem {
+    fn from(error: UsersError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UsersError::Taken(_) => Self::conflict(detail),
+            UsersError::Unknown(_) => Self::not_found(detail),
+            UsersError::Full(_) => Self::unavailable(detail),
+            UsersError::Home(_) => {
+                tracing::error!(detail, "the users of this node cannot be read or written");
+                Self::store(detail)
             }
         }
     }
@@ -136,7 +196,15 @@ impl IntoResponse for Problem {
             hint: self.hint.map(str::to_owned),
         };
         let body = serde_json::to_vec(&view).unwrap_or_default();
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut answer = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let headers = answer.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
     }
 }
 

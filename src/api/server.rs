@@ -1,20 +1,29 @@
 //! The server: routes, limits, and a clean end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::accounts::Accounts;
 use super::auth::{self, Guard};
+use super::caller::{self, Scope};
 use super::connections::{self, Bounds};
+use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, measured, sharing, snapshots, storage, tables, tree, uploads};
+use super::{
+    bundle, chain, files, linger, measured, sharing, sign_in, snapshots, stats, storage, tables, tree, uploads,
+};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -29,6 +38,8 @@ pub struct Api {
     pub started: Instant,
     /// Views that several requests share.
     pub snapshots: Snapshots,
+    /// The users.
+    pub accounts: Arc<Accounts>,
 }
 
 /// A running server.
@@ -50,66 +61,97 @@ impl ApiServer {
 pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io::Result<ApiServer> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let guard = Guard::new(token, address);
+    let accounts = Arc::new(Accounts::new(handle.clone()));
+    let guard = Guard::new(token, address).of(handle.clone(), accounts.clone());
     let stop = handle.stop_token().clone();
-    let router = router(Api { handle, started: Instant::now(), snapshots: Snapshots::default() }, guard);
-    let task = tokio::spawn(connections::run(listener, router, Bounds::STANDARD, stop));
+    let (expiring, until) = (accounts.clone(), stop.clone());
+    handle.spawn(async move {
+        until.run_until_cancelled(expiring.tokens.expire()).await;
+    });
+    let api = Api { handle, started: Instant::now(), snapshots: Snapshots::default(), accounts };
+    let task = tokio::spawn(connections::run(listener, router(api, guard), Bounds::STANDARD, stop));
     Ok(ApiServer { address, task })
 }
 
-fn router(api: Api, guard: Guard) -> Router {
-    let open = Router::new()
-        .route("/livez", get(chain::livez))
-        .route("/readyz", get(chain::readyz))
-        .route("/status", get(chain::status))
-        .route("/metrics", get(chain::metrics));
-    let files =
-        Router::new().route("/v1/files", post(uploads::put).get(files::list)).layer(DefaultBodyLimit::disable());
-    let contents = Router::new().route("/v1/tree/content", post(tree::put_content)).layer(DefaultBodyLimit::disable());
-    let closed = Router::new()
-        .route("/v1/status", get(chain::status))
-        .route("/v1/blocks", get(chain::blocks))
-        .route("/v1/blocks/{id}", get(chain::block))
-        .route("/v1/txs", post(chain::submit))
-        .route("/v1/txs/{id}", get(chain::tx))
-        .route("/v1/transfers", post(chain::transfer))
-        .route("/v1/accounts/{id}", get(chain::account))
-        .route("/v1/validators", get(chain::validators))
-        .route("/v1/nodes", get(chain::nodes))
-        .route("/v1/peers", get(chain::peers))
-        .route("/v1/events", get(chain::events))
-        .route("/v1/snapshots", post(snapshots::create))
-        .route("/v1/tables/{table}", get(tables::table))
-        .route("/v1/files/{id}", get(files::get).delete(files::delete))
-        .route("/v1/files/{id}/info", get(files::info))
-        .route("/v1/files/{id}/health", get(storage::file))
-        .route("/v1/files/{id}/renew", post(storage::renew))
-        .route("/v1/files/{id}/shares", get(sharing::list))
-        .route("/v1/files/{id}/shares/{account}", put(sharing::put).delete(sharing::delete))
-        .route("/v1/files/{id}/cap", post(sharing::cap))
-        .route("/v1/files/{id}/verify", post(sharing::verify))
-        .route("/v1/shares", get(sharing::list_all))
-        .route("/v1/shared", get(sharing::shared))
-        .route("/v1/storage/audits", get(storage::audits))
-        .route("/v1/storage/health", get(storage::all))
-        .route("/v1/metrics/consensus", get(measured::consensus))
-        .route("/v1/storage/drain", post(storage::drain))
-        .route("/v1/proofs/file/{id}", get(bundle::file))
-        .route("/v1/proofs/account/{id}", get(bundle::account))
-        .route("/v1/admin/links", post(chain::links))
-        .route("/v1/admin/stop", post(chain::stop))
-        .route("/v1/tree/stat", get(tree::stat))
-        .route("/v1/tree/list", get(tree::list))
-        .route("/v1/tree/file", get(tree::get))
-        .route("/v1/tree/staged", post(tree::staged))
-        .route("/v1/tree/changes", post(tree::change))
-        .route("/v1/tree/collect", post(tree::collect))
+/// Routes for which a caller needs this scope.
+fn closed(scope: Scope, routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    routes.route_layer(from_fn(move |request, next| caller::require(scope, request, next)))
+}
+
+/// Every route, with its documentation and its guard. What is not for users is for the node's own token alone.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    let open = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(chain::livez))
+        .routes(routes!(chain::readyz))
+        .routes(routes!(chain::status))
+        .routes(routes!(chain::metrics))
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(sign_in::register))
+        .routes(routes!(sign_in::login));
+    let any = OpenApiRouter::new().routes(routes!(sign_in::logout)).routes(routes!(sign_in::me));
+    let read = OpenApiRouter::new()
+        .routes(routes!(chain::status_v1))
+        .routes(routes!(chain::tx))
+        .routes(routes!(chain::account))
+        .routes(routes!(chain::validators))
+        .routes(routes!(chain::nodes))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::blocks))
+        .routes(routes!(stats::peers))
+        .routes(routes!(files::list))
+        .routes(routes!(files::get, files::head))
+        .routes(routes!(files::info))
+        .routes(routes!(storage::file))
+        .routes(routes!(storage::audits))
+        .routes(routes!(measured::consensus))
+        .routes(routes!(bundle::file))
+        .routes(routes!(bundle::account))
+        .routes(routes!(sharing::list))
+        .routes(routes!(sharing::list_all))
+        .routes(routes!(sharing::shared))
+        .routes(routes!(sharing::verify))
+        .routes(routes!(tree::stat))
+        .routes(routes!(tree::list))
+        .routes(routes!(tree::get));
+    let write = OpenApiRouter::new()
+        .routes(routes!(storage::renew))
+        .routes(routes!(tree::staged))
+        .routes(routes!(tree::change));
+    let upload = OpenApiRouter::new()
+        .routes(routes!(uploads::put))
+        .routes(routes!(tree::put_content))
+        .layer(DefaultBodyLimit::disable());
+    let delete = OpenApiRouter::new().routes(routes!(files::delete)).routes(routes!(tree::collect));
+    let share = OpenApiRouter::new().routes(routes!(sharing::put, sharing::delete)).routes(routes!(sharing::cap));
+    let account = OpenApiRouter::new().routes(routes!(chain::transfer)).routes(routes!(sign_in::password));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(chain::blocks))
+        .routes(routes!(chain::block))
+        .routes(routes!(chain::submit))
+        .routes(routes!(chain::events))
+        .routes(routes!(snapshots::create))
+        .routes(routes!(tables::table))
+        .routes(routes!(storage::all))
+        .routes(routes!(storage::drain))
+        .routes(routes!(chain::links))
+        .routes(routes!(chain::stop))
+        .routes(routes!(sign_in::users))
+        .routes(routes!(sign_in::remove_user));
+    open.merge(any.route_layer(from_fn(caller::anybody)))
+        .merge(closed(Scope::Read, read))
+        .merge(closed(Scope::Write, write))
+        .merge(closed(Scope::Delete, delete))
+        .merge(closed(Scope::Share, share))
+        .merge(closed(Scope::Account, account))
+        .merge(closed(Scope::Admin, admin))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .merge(files)
-        .merge(contents)
-        .route_layer(from_fn_with_state(guard.clone(), auth::token));
-    open.merge(closed)
+        .merge(closed(Scope::Write, upload))
+}
+
+fn router(api: Api, guard: Guard) -> Router {
+    Router::from(routes())
         .fallback(|| async { Problem::not_found("there is no such route") })
+        .layer(from_fn_with_state(guard.clone(), auth::identify))
         .layer(from_fn(problem_bodies))
         .layer(from_fn_with_state(guard, auth::same_origin))
         .layer(from_fn(linger::linger))
@@ -120,7 +162,8 @@ fn router(api: Api, guard: Guard) -> Router {
 async fn problem_bodies(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
-    let kind = response.headers().get(axum::http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let ours = kind.is_some_and(|kind| kind.starts_with("application/problem"));
     if !status.is_client_error() || ours {
         return response;
@@ -128,5 +171,7 @@ async fn problem_bodies(request: axum::extract::Request, next: axum::middleware:
     let text = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap_or_default();
     let detail = String::from_utf8_lossy(&text).into_owned();
     let detail = if detail.is_empty() { status.canonical_reason().unwrap_or("refused").to_lowercase() } else { detail };
-    Problem::refused(status, detail).into_response()
+    let mut problem = Problem::refused(status, detail).into_response();
+    problem.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
+    problem
 }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use super::caller::Caller;
 use super::files::file_id;
-use super::fill;
 use super::problem::Problem;
-use super::server::Api;
 use super::storage::DoneView;
 use super::views::FileStatus;
+use super::{fill, paging};
 use crate::crypto::seal::FileKey;
 use crate::files::Capability;
 use crate::ledger::record::Shared;
@@ -26,7 +26,7 @@ use crate::types::{AccountId, FileId, Height};
 /// How long a transaction may take to become final.
 const ACT_WITHIN: Duration = Duration::from_secs(30);
 /// Files in one answer of what is shared, unless fewer are asked for.
-const PAGE_MAX: usize = 1_024;
+const PAGE_MAX: usize = 1_000;
 /// Longest that a check waits for repair, seconds.
 const REPAIR_S_MAX: u64 = 24 * 3_600;
 /// The header with a read capability, in requests for a file and for its info.
@@ -86,10 +86,15 @@ pub struct SharedPageView {
 }
 
 /// What `GET /v1/shared` takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct SharedQuery {
+    /// `next` of the page before.
+    #[param(pattern = "^[0-9a-f]{64}$")]
     after: Option<String>,
+    /// Files in the answer.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<usize>,
 }
 
@@ -222,21 +227,37 @@ pub(super) fn brought(headers: &HeaderMap, file: &FileId) -> Result<Option<FileK
     }
 }
 
-/// With whom an own file is shared.
-pub async fn list(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Vec<ShareView>>, Problem> {
+/// Whether a request brings a capability of this file, of either kind. Errors: 400 for what is none.
+fn may_check(headers: &HeaderMap, file: &FileId) -> Result<bool, Problem> {
+    let Some(text) = headers.get(CAPABILITY_HEADER) else { return Ok(false) };
+    let capability = text.to_str().unwrap_or_default().parse::<Capability>();
+    let (Capability::Read { file: of, .. } | Capability::Verify { file: of }) =
+        capability.map_err(|error| Problem::bad(error.to_string()))?;
+    Ok(of == *file)
+}
+
+/// With whom an own file is shared
+#[utoipa::path(get, path = "/v1/files/{id}/shares", tag = "sharing", operation_id = "list_shares",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, body = Vec<ShareView>, description = "The accounts")))]
+pub async fn list(caller: Caller, Path(id): Path<String>) -> Result<Json<Vec<ShareView>>, Problem> {
     let file = file_id(&id)?;
-    let (shares, pace) = (access::shares(&api.handle, &file)?, Pace::read(&api.handle)?);
+    caller.file(&file)?;
+    let (shares, pace) = (access::shares(&caller.handle, &file)?, Pace::read(&caller.handle)?);
     Ok(Json(shares.iter().map(|shared| pace.share(&file, None, shared)).collect()))
 }
 
-/// With whom own files are shared.
-pub async fn list_all(State(api): State<Api>) -> Result<Json<Vec<ShareView>>, Problem> {
-    let pace = Pace::read(&api.handle)?;
+/// With whom own files are shared
+#[utoipa::path(get, path = "/v1/shares", tag = "sharing", operation_id = "list_all_shares",
+    responses((status = 200, body = Vec<ShareView>, description = "Files and accounts")))]
+pub async fn list_all(caller: Caller) -> Result<Json<Vec<ShareView>>, Problem> {
+    let pace = Pace::read(&caller.handle)?;
     let mut views = Vec::new();
-    api.handle.each_own_file(|file, deal| {
-        let Some(Record::Shares(list)) = api.handle.record(&Key::Shares(file))? else { return Ok(()) };
-        let (_, manifest) = api.handle.file(&file)?;
-        let open = manifest.and_then(|manifest| access::open_manifest(&api.handle, &file, &deal, &manifest, None).ok());
+    caller.handle.each_own_file(|file, deal| {
+        let Some(Record::Shares(list)) = caller.handle.record(&Key::Shares(file))? else { return Ok(()) };
+        let (_, manifest) = caller.handle.file(&file)?;
+        let open =
+            manifest.and_then(|manifest| access::open_manifest(&caller.handle, &file, &deal, &manifest, None).ok());
         let name = open.map(|open| open.facts().name.clone());
         views.extend(list.iter().map(|shared| pace.share(&file, name.clone(), shared)));
         Ok(())
@@ -244,48 +265,61 @@ pub async fn list_all(State(api): State<Api>) -> Result<Json<Vec<ShareView>>, Pr
     Ok(Json(views))
 }
 
-/// Shares an own file with an account.
+/// Share an own file with an account
+///
+/// Without a body, or with neither number in it, until the deal ends.
+#[utoipa::path(put, path = "/v1/files/{id}/shares/{account}", tag = "sharing", operation_id = "share_file", request_body = Option<ShareRequest>,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file"),
+        ("account" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The account")),
+    responses((status = 200, body = DoneView, description = "It is on the ledger")))]
 pub async fn put(
-    State(api): State<Api>,
+    caller: Caller,
     Path((id, account)): Path<(String, String)>,
     request: Option<Json<ShareRequest>>,
 ) -> Result<Json<DoneView>, Problem> {
     let Json(request) = request.unwrap_or_default();
     let (file, to) = (file_id(&id)?, account_id(&account)?);
+    caller.file(&file)?;
     let until = match (request.until, request.expires_s) {
         (Some(_), Some(_)) => return Err(Problem::bad("until and expires_s are two ways to say the same; give one")),
         (until, None) => until.map(Height::new),
-        (None, Some(seconds)) => Some(Pace::read(&api.handle)?.height_in(seconds)),
+        (None, Some(seconds)) => Some(Pace::read(&caller.handle)?.height_in(seconds)),
     };
-    let done = access::share(&api.handle, file, to, until, ACT_WITHIN).await?;
+    let done = access::share(&caller.handle, file, to, until, ACT_WITHIN).await?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
 }
 
-/// Takes a share off the ledger.
-pub async fn delete(
-    State(api): State<Api>,
-    Path((id, account)): Path<(String, String)>,
-) -> Result<Json<DoneView>, Problem> {
+/// Take a share off the ledger
+///
+/// Asked for by the owner of the file, or by the account that it was given to. Who has read the key may have kept it.
+#[utoipa::path(delete, path = "/v1/files/{id}/shares/{account}", tag = "sharing", operation_id = "delete_share",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file"),
+        ("account" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The account")),
+    responses((status = 200, body = DoneView, description = "It is on the ledger")))]
+pub async fn delete(caller: Caller, Path((id, account)): Path<(String, String)>) -> Result<Json<DoneView>, Problem> {
     let (file, to) = (file_id(&id)?, account_id(&account)?);
-    match api.handle.record(&Key::Share(to, file))? {
+    match caller.handle.record(&Key::Share(to, file))? {
         Some(_) => {}
         None => return Err(Problem::not_found(format!("file {file} is not shared with account {to}"))),
     }
-    let done = access::unshare(&api.handle, file, to, ACT_WITHIN).await?;
+    let done = access::unshare(&caller.handle, file, to, ACT_WITHIN).await?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
 }
 
-/// What is shared with this node's account.
-pub async fn shared(State(api): State<Api>, Query(query): Query<SharedQuery>) -> Result<Json<SharedPageView>, Problem> {
+/// What is shared with the caller's account
+#[utoipa::path(get, path = "/v1/shared", tag = "sharing", operation_id = "list_shared",
+    params(SharedQuery),
+    responses((status = 200, body = SharedPageView, description = "A page of files")))]
+pub async fn shared(caller: Caller, Query(query): Query<SharedQuery>) -> Result<Json<SharedPageView>, Problem> {
     let after = query.after.as_deref().map(file_id).transpose()?;
-    let limit = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-    let access::SharedPage { files: found, next } = access::shared_with_me(&api.handle, after, limit)?;
-    let (pace, nodes) = (Pace::read(&api.handle)?, api.handle.nodes()?);
+    let limit = paging::limit(query.limit, PAGE_MAX, PAGE_MAX)?;
+    let access::SharedPage { files: found, next } = access::shared_with_me(&caller.handle, after, limit)?;
+    let (pace, nodes) = (Pace::read(&caller.handle)?, caller.handle.nodes()?);
     let mut files = Vec::new();
     for (file, shared) in found {
         // A deal may have ended since its share was read.
-        let (deal, Some(manifest)) = api.handle.file(&file)? else { continue };
-        let open = match access::open_manifest(&api.handle, &file, &deal, &manifest, None) {
+        let (deal, Some(manifest)) = caller.handle.file(&file)? else { continue };
+        let open = match access::open_manifest(&caller.handle, &file, &deal, &manifest, None) {
             Ok(open) => Some(open),
             Err(NodeError::Verification(_) | NodeError::NotAllowed(_)) => None,
             Err(error) => return Err(error.into()),
@@ -303,31 +337,46 @@ pub async fn shared(State(api): State<Api>, Query(query): Query<SharedQuery>) ->
     Ok(Json(SharedPageView { files, next: next.map(|file| file.to_string()) }))
 }
 
-/// A capability of a file.
+/// A capability of a file, to read it or to check it
+///
+/// One to read is a secret: whoever has it can read the file.
+#[utoipa::path(post, path = "/v1/files/{id}/cap", tag = "sharing", operation_id = "make_capability", request_body = Option<CapRequest>,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, body = CapView, description = "The capability")))]
 pub async fn cap(
-    State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Option<Json<CapRequest>>,
 ) -> Result<Json<CapView>, Problem> {
     let Json(request) = request.unwrap_or_default();
     let file = file_id(&id)?;
-    let capability = access::capability(&api.handle, file, request.verify)?;
+    caller.readable(&file, None)?;
+    let capability = access::capability(&caller.handle, file, request.verify)?;
     let kind = if request.verify { "verify" } else { "read" };
     let capability = capability.text().as_str().to_owned();
     Ok(Json(CapView { file: file.to_string(), kind: kind.to_owned(), capability }))
 }
 
-/// Reads every slot of a file from the node that holds it and compares it with the ledger.
+/// Read every slot of a file from its node and compare it with the ledger
+///
+/// A user may ask it of files that it may read, and of one that it brings a capability of in the header `trullo-capability`.
+#[utoipa::path(post, path = "/v1/files/{id}/verify", tag = "sharing", operation_id = "verify_file", request_body = Option<VerifyRequest>,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, body = VerifyView, description = "What was found")))]
 pub async fn verify(
-    State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
     request: Option<Json<VerifyRequest>>,
 ) -> Result<Json<VerifyView>, Problem> {
     let Json(request) = request.unwrap_or_default();
     let file = file_id(&id)?;
+    if !may_check(&headers, &file)? {
+        caller.readable(&file, None)?;
+    }
     let repair = (request.repair_s > 0).then(|| Duration::from_secs(request.repair_s.min(REPAIR_S_MAX)));
-    let report = verify::verify(&api.handle, file, repair).await?;
-    let nodes = api.handle.nodes()?;
+    let report = verify::verify(&caller.handle, file, repair).await?;
+    let nodes = caller.handle.nodes()?;
     let slot = |slot: &verify::SlotReport| {
         let (state, reason) = match &slot.state {
             SlotState::Whole => ("whole", None),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::server::Api;
@@ -20,7 +21,7 @@ const SNAPSHOTS_MAX: usize = 4;
 const KEPT: Duration = Duration::from_secs(60);
 
 /// A view that is held, as `POST /v1/snapshots` answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotView {
     /// Names it, in `?snapshot=`.
     pub snapshot: u64,
@@ -100,6 +101,8 @@ impl Held {
 }
 
 /// Holds a view of the last final block.
+#[utoipa::path(post, path = "/v1/snapshots", tag = "export", operation_id = "hold_snapshot",
+    responses((status = 200, body = SnapshotView, description = "It is held")))]
 pub async fn create(State(api): State<Api>) -> Result<Json<SnapshotView>, Problem> {
     let snapshot = api.handle.snapshot()?;
     let tip = snapshot.tip()?.ok_or_else(|| Problem::unavailable("the node is starting"))?;

@@ -6,16 +6,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::files::file_id;
 use super::fill;
 use super::measured::{Evidence, LossView, MeasuredView};
 use super::problem::Problem;
 use super::server::Api;
 use super::terms::{TermsView, terms};
+use super::views::ProblemView;
 use crate::files::Parameters;
 use crate::ledger::record::{Deal, NodeEntry};
 use crate::ledger::{Key, Record};
+use crate::node::Handle;
 use crate::node::measured::Measured;
 use crate::types::{FileId, NodeId, Role};
 use crate::wire::Action;
@@ -28,7 +32,7 @@ const ENDANGERED_MAX: usize = 1_024;
 const LOST_SHARES: [f64; 3] = [0.01, 0.05, 0.1];
 
 /// How a storage node has answered its audits.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AuditView {
     /// The node.
     pub node: String,
@@ -67,7 +71,8 @@ pub struct AuditView {
 }
 
 /// How well one file is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = FileHealthView)]
 pub struct HealthView {
     /// The file.
     pub file: String,
@@ -109,7 +114,7 @@ pub struct HealthView {
 }
 
 /// An own file whose deal ends soon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EndingView {
     /// The file.
     pub file: String,
@@ -120,7 +125,7 @@ pub struct EndingView {
 }
 
 /// A file as this network would keep it by default.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UsualView {
     /// Slots that restore it.
     pub data: u32,
@@ -131,7 +136,7 @@ pub struct UsualView {
 }
 
 /// How well all files are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StorageHealthView {
     /// Storage nodes that may be placed in new deals.
     pub active: u32,
@@ -154,7 +159,7 @@ pub struct StorageHealthView {
 }
 
 /// What `POST /v1/storage/drain` takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Whether the node gives its slots away from now on.
@@ -162,15 +167,17 @@ pub struct DrainRequest {
 }
 
 /// What `POST /v1/files/{id}/renew` takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// Epochs to add.
+    #[schema(minimum = 1, maximum = 4294967295_u32)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub epochs: u32,
 }
 
 /// A transaction that is final.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DoneView {
     /// The transaction.
     pub tx: String,
@@ -179,6 +186,8 @@ pub struct DoneView {
 }
 
 /// How each storage node has answered.
+#[utoipa::path(get, path = "/v1/storage/audits", tag = "storage",
+    responses((status = 200, body = Vec<AuditView>, description = "The storage nodes")))]
 pub async fn audits(State(api): State<Api>) -> Result<Json<Vec<AuditView>>, Problem> {
     let nodes = api.handle.nodes()?;
     let storage = nodes.iter().filter(|entry| is_storage(entry));
@@ -210,10 +219,13 @@ fn audit(api: &Api, entry: &NodeEntry) -> Result<AuditView, Problem> {
     })
 }
 
-/// One file.
-pub async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<HealthView>, Problem> {
+/// How well one file is kept
+#[utoipa::path(get, path = "/v1/files/{id}/health", tag = "files", operation_id = "file_health",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, body = HealthView, description = "How well it is kept")))]
+pub async fn file(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<HealthView>, Problem> {
     let id = file_id(&id)?;
-    let (deal, _) = api.handle.file(&id)?;
+    let (deal, _) = caller.file(&id)?;
     let nodes = api.handle.nodes()?;
     let evidence = Evidence::of(Measured::read(&api.handle)?);
     let own = standing(&deal, &nodes);
@@ -239,7 +251,7 @@ fn endangered(api: &Api) -> Result<Vec<(FileId, Deal)>, Problem> {
 /// Own files whose deal ends soon; none of a node without an account.
 fn ending(api: &Api) -> Result<Vec<EndingView>, Problem> {
     let mut files = Vec::new();
-    if api.handle.identity().account.is_some() {
+    if api.handle.account().is_some() {
         api.handle.each_own_file(|file, deal| {
             if api.handle.ends_soon(&deal) {
                 let (ends, epochs_left) = (deal.ends.get(), api.handle.epochs_left(&deal));
@@ -254,6 +266,8 @@ fn ending(api: &Api) -> Result<Vec<EndingView>, Problem> {
 }
 
 /// All files that lack something, and the nodes.
+#[utoipa::path(get, path = "/v1/storage/health", tag = "storage", operation_id = "storage_health",
+    responses((status = 200, body = StorageHealthView, description = "What lacks something")))]
 pub async fn all(State(api): State<Api>) -> Result<Json<StorageHealthView>, Problem> {
     let nodes = api.handle.nodes()?;
     let evidence = Evidence::of(Measured::read(&api.handle)?);
@@ -299,6 +313,9 @@ fn usual(nodes: usize, evidence: &Evidence) -> UsualView {
 }
 
 /// Gives this node's slots away, or stops doing so.
+#[utoipa::path(post, path = "/v1/storage/drain", tag = "storage", request_body = DrainRequest,
+    responses((status = 200, body = DoneView, description = "It is on the ledger"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "No storage node")))]
 pub async fn drain(State(api): State<Api>, Json(request): Json<DrainRequest>) -> Result<Json<DoneView>, Problem> {
     let node = api.handle.identity().node;
     match api.handle.record(&Key::Node(node))? {
@@ -312,22 +329,25 @@ pub async fn drain(State(api): State<Api>, Json(request): Json<DrainRequest>) ->
         }
         _ => return Err(Problem::not_found("this node is no storage node of the ledger")),
     }
-    act(&api, Action::DrainNode { node, drain: request.drain }).await
+    act(&api.handle, Action::DrainNode { node, drain: request.drain }).await
 }
 
 /// Adds epochs to a file's deal.
+#[utoipa::path(post, path = "/v1/files/{id}/renew", tag = "files", request_body = RenewRequest,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    responses((status = 200, body = DoneView, description = "It is on the ledger")))]
 pub async fn renew(
-    State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<DoneView>, Problem> {
     let file = file_id(&id)?;
-    api.handle.file(&file)?;
-    act(&api, Action::RenewFile { file, epochs: request.epochs }).await
+    caller.file(&file)?;
+    act(&caller.handle, Action::RenewFile { file, epochs: request.epochs }).await
 }
 
-async fn act(api: &Api, action: Action) -> Result<Json<DoneView>, Problem> {
-    let done = api.handle.act(action, ACT_WITHIN).await?;
+async fn act(handle: &Handle, action: Action) -> Result<Json<DoneView>, Problem> {
+    let done = handle.act(action, ACT_WITHIN).await?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
 }
 

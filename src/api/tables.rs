@@ -11,10 +11,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::mpsc::{Sender, channel};
+use utoipa::IntoParams;
 
 use super::chain::tokio_stream;
+use super::paging;
 use super::problem::Problem;
 use super::server::Api;
+use super::views::ProblemView;
 use crate::explorer::rows::UnknownTable;
 use crate::explorer::{Table, rows, write_line};
 use crate::store::Snapshot;
@@ -27,20 +30,34 @@ const PIECES: usize = 8;
 
 /// Which heights are wanted of a table of blocks or transactions; other tables are as of the last final block, or as of
 /// the one of a snapshot that is held.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct TableQuery {
+    /// The first height.
+    #[param(maximum = 9007199254740991_u64)]
     from: Option<u64>,
+    /// The last height.
+    #[param(maximum = 9007199254740991_u64)]
     to: Option<u64>,
+    /// A snapshot that is held.
+    #[param(maximum = 9007199254740991_u64)]
     snapshot: Option<u64>,
 }
 
 /// The rows of a table, all of them as of one block. An answer that fails half-way breaks off.
+#[utoipa::path(get, path = "/v1/tables/{table}", tag = "export",
+    params(("table" = String, Path, description = "Its name"), TableQuery),
+    responses((status = 200, content_type = "application/x-ndjson", body = String, description = "A line for each row"),
+        (status = 410, body = ProblemView, content_type = "application/problem+json", description = "No longer held")))]
 pub async fn table(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, Problem> {
+    for (key, value) in [("from", query.from), ("to", query.to), ("snapshot", query.snapshot)] {
+        paging::number(key, value)?;
+    }
     let table: Table = name.parse().map_err(|error: UnknownTable| Problem::not_found(error.to_string()))?;
     let (from, to) = (Height::new(query.from.unwrap_or(0)), Height::new(query.to.unwrap_or(u64::MAX)));
     let snapshot = match query.snapshot {

@@ -8,20 +8,23 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
+use super::caller::{Caller, Scope};
 use super::chain::tokio_stream;
+use super::paging;
 use super::problem::Problem;
 use super::range;
-use super::server::Api;
 use super::tree_views::{
     ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, OpRequest,
     PieceView, StagedRequest, StagedView,
 };
+use super::views::ProblemView;
 use crate::files::tree::{self, Batch, Content, Entry, Expect, Item, Kind, Op, Piece, TreeError};
 use crate::node::NodeError;
 use crate::node::tree::{ContentRequest, Tree};
@@ -31,31 +34,47 @@ use crate::types::{Millis, limits};
 const SESSIONS_MAX: usize = 4_096;
 
 /// Where.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PathQuery {
+    /// The path, from `/` on.
     path: String,
+    /// The number of an older content.
     version: Option<u64>,
 }
 
 /// What is to be listed.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// The folder, from `/` on.
     path: String,
+    /// With all that is below it.
     #[serde(default)]
+    #[param(default = false)]
     recursive: bool,
+    /// `next` of the page before.
     after: Option<String>,
+    /// Entries in the answer.
+    #[param(minimum = 1, maximum = 4096, default = 1000)]
     limit: Option<usize>,
 }
 
 /// Settings of a content; the body is its bytes.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ContentQuery {
+    /// Names the put, so that it is gone on with when it is asked for again.
+    #[param(pattern = "^[0-9a-f]{64}$")]
     session: Option<String>,
+    /// Slots that restore it; with `parity_shards`.
     data_shards: Option<u8>,
+    /// Further slots.
     parity_shards: Option<u8>,
+    /// How long to wait for confirmations and finality.
     timeout_ms: Option<u64>,
 }
 
@@ -132,9 +151,13 @@ fn folder_view(prefix: &str, own: Option<&Entry>) -> EntryView {
     }
 }
 
-/// What is at a path.
-pub async fn stat(State(api): State<Api>, Query(query): Query<PathQuery>) -> Result<Json<EntryView>, Problem> {
-    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+/// What is at a path
+#[utoipa::path(get, path = "/v1/tree/stat", tag = "folders", operation_id = "tree_stat",
+    params(PathQuery),
+    responses((status = 200, body = EntryView, description = "The entry"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "Nothing is there")))]
+pub async fn stat(caller: Caller, Query(query): Query<PathQuery>) -> Result<Json<EntryView>, Problem> {
+    let (tree, path) = (Tree::of(&caller.handle)?, path(&query.path)?);
     if let Some(entry) = tree.stat(&path).await? {
         return Ok(Json(entry_view(&path, &entry)));
     }
@@ -145,14 +168,18 @@ pub async fn stat(State(api): State<Api>, Query(query): Query<PathQuery>) -> Res
     Ok(Json(folder_view(&path, own.as_ref())))
 }
 
-/// What is in a folder, or below it at any depth.
-pub async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Json<ListView>, Problem> {
-    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+/// What is in a folder, or below it at any depth
+#[utoipa::path(get, path = "/v1/tree/list", tag = "folders", operation_id = "tree_list",
+    params(ListQuery),
+    responses((status = 200, body = ListView, description = "A page of entries"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "There is no such folder")))]
+pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Result<Json<ListView>, Problem> {
+    let (tree, path) = (Tree::of(&caller.handle)?, path(&query.path)?);
     let wanted = tree::Query {
         prefix: prefix(&path),
         after: query.after.clone().unwrap_or_default(),
         delimiter: if query.recursive { String::new() } else { "/".to_owned() },
-        limit: query.limit.unwrap_or(1_000).clamp(1, limits::TREE_LIST_MAX),
+        limit: paging::limit(query.limit, 1_000, limits::TREE_LIST_MAX)?,
     };
     let listing = tree.list(&wanted).await?;
     if listing.items.is_empty() && wanted.after.is_empty() && !path.is_empty() {
@@ -172,9 +199,13 @@ pub async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Res
     Ok(Json(ListView { entries: listing.items.iter().filter_map(view).collect(), next }))
 }
 
-/// Stores the bytes of a file that is to get a path.
+/// Store the bytes of a file that is to get a path
+#[utoipa::path(post, path = "/v1/tree/content", tag = "folders", operation_id = "tree_put_content",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(ContentQuery),
+    responses((status = 200, body = ContentView, description = "The content")))]
 pub async fn put_content(
-    State(api): State<Api>,
+    caller: Caller,
     Query(query): Query<ContentQuery>,
     headers: HeaderMap,
     body: Body,
@@ -191,16 +222,18 @@ pub async fn put_content(
         shards,
         timeout: query.timeout_ms.map(|ms| Duration::from_millis(ms.clamp(100, 3_600_000))),
     };
-    let content = Tree::of(&api.handle)?.put_content(request, body.into_data_stream()).await?;
+    let content = Tree::of(&caller.handle)?.put_content(request, body.into_data_stream()).await?;
     Ok(Json(content_view(&content)))
 }
 
-/// What an interrupted put has stored already.
-pub async fn staged(State(api): State<Api>, Json(request): Json<StagedRequest>) -> Result<Json<StagedView>, Problem> {
+/// What an interrupted put has stored already
+#[utoipa::path(post, path = "/v1/tree/staged", tag = "folders", operation_id = "tree_staged", request_body = StagedRequest,
+    responses((status = 200, body = StagedView, description = "What is stored")))]
+pub async fn staged(caller: Caller, Json(request): Json<StagedRequest>) -> Result<Json<StagedView>, Problem> {
     if request.sessions.len() > SESSIONS_MAX {
         return Err(Problem::bad(format!("{} sessions; at most {SESSIONS_MAX}", request.sessions.len())));
     }
-    let tree = Tree::of(&api.handle)?;
+    let tree = Tree::of(&caller.handle)?;
     let mut contents = BTreeMap::new();
     for text in request.sessions {
         if let Some(content) = tree.staged(&session(&text)?)? {
@@ -210,10 +243,18 @@ pub async fn staged(State(api): State<Api>, Json(request): Json<StagedRequest>) 
     Ok(Json(StagedView { contents }))
 }
 
-/// Changes folders.
-pub async fn change(State(api): State<Api>, Json(request): Json<ChangesRequest>) -> Result<Json<ChangesView>, Problem> {
-    let tree = Tree::of(&api.handle)?;
-    let keep = api.handle.config().files.keep_versions;
+/// Change folders
+///
+/// All operations take effect together, or none. Those that remove need the scope `delete`.
+#[utoipa::path(post, path = "/v1/tree/changes", tag = "folders", operation_id = "tree_change", request_body = ChangesRequest,
+    responses((status = 200, body = ChangesView, description = "The changes are final"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "A path is not there")))]
+pub async fn change(caller: Caller, Json(request): Json<ChangesRequest>) -> Result<Json<ChangesView>, Problem> {
+    if request.ops.iter().any(|op| matches!(op, OpRequest::Remove { .. })) {
+        caller.may(Scope::Delete)?;
+    }
+    let tree = Tree::of(&caller.handle)?;
+    let keep = caller.handle.config().files.keep_versions;
     let (mut ops, mut sessions) = (Vec::new(), Vec::new());
     for op in &request.ops {
         if let OpRequest::Put { session: Some(text), .. } = op {
@@ -280,13 +321,19 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
     }))
 }
 
-/// The bytes of a file, all or a range, of the present or an older version.
-pub async fn get(
-    State(api): State<Api>,
-    Query(query): Query<PathQuery>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+/// The bytes of a file at a path, all or a range
+///
+/// Of the present or an older version.
+#[utoipa::path(get, path = "/v1/tree/file", tag = "folders", operation_id = "tree_get_file",
+    params(PathQuery),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, description = "All of it"),
+        (status = 206, content_type = "application/octet-stream", body = Vec<u8>, description = "The range"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "Nothing is there"),
+        (status = 409, body = ProblemView, content_type = "application/problem+json", description = "No file"),
+        (status = 416, body = ProblemView, content_type = "application/problem+json", description = "No byte of it"),
+        (status = 502, body = ProblemView, content_type = "application/problem+json", description = "Wrong bytes came")))]
+pub async fn get(caller: Caller, Query(query): Query<PathQuery>, headers: HeaderMap) -> Result<Response, Problem> {
+    let (tree, path) = (Tree::of(&caller.handle)?, path(&query.path)?);
     let entry = tree.stat(&path).await?.ok_or_else(|| not_found(&path))?;
     let Some(newest) = entry.content() else {
         let is = if matches!(entry.kind, Kind::Folder) { "a folder" } else { "a link" };
@@ -332,12 +379,11 @@ pub async fn get(
     Ok(answer)
 }
 
-/// Deletes stored files that no folder refers to.
-pub async fn collect(
-    State(api): State<Api>,
-    Json(request): Json<CollectRequest>,
-) -> Result<Json<CollectView>, Problem> {
-    let done = Tree::of(&api.handle)?.collect(Duration::from_secs(request.older_than_s)).await?;
+/// Delete stored files that no folder refers to
+#[utoipa::path(post, path = "/v1/tree/collect", tag = "folders", operation_id = "tree_collect", request_body = CollectRequest,
+    responses((status = 200, body = CollectView, description = "What was collected")))]
+pub async fn collect(caller: Caller, Json(request): Json<CollectRequest>) -> Result<Json<CollectView>, Problem> {
+    let done = Tree::of(&caller.handle)?.collect(Duration::from_secs(request.older_than_s)).await?;
     Ok(Json(CollectView {
         reached: done.reached as u64,
         deleted: done.deleted as u64,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use super::actions::ActionView;
+pub use super::files::FilesView;
+pub use super::stats::PeerView;
 pub use super::terms::TermsView;
 
 /// `GET /status`: the node in one screen.
@@ -263,26 +265,6 @@ pub struct ValidatorView {
     pub skipped: bool,
 }
 
-/// A connected node: `GET /v1/peers`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PeerView {
-    /// Its id.
-    pub node: String,
-    /// Its name, when known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The address of the connection.
-    pub address: String,
-    /// Its roles, by name, when known.
-    pub roles: Vec<String>,
-    /// The height it last announced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub height: Option<u64>,
-    /// Round-trip time of the last ping.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rtt_ms: Option<u64>,
-}
-
 /// Whether a file is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -390,11 +372,15 @@ pub struct DeletedView {
 #[serde(deny_unknown_fields)]
 pub struct TransferRequest {
     /// Receiver.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub to: String,
     /// Credits, more than zero.
+    #[schema(minimum = 1, maximum = 9007199254740991_u64)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub amount: u64,
     /// A note for people.
     #[serde(default)]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub memo: String,
 }
 
@@ -425,6 +411,7 @@ pub struct AcceptedView {
 #[serde(deny_unknown_fields)]
 pub struct LinksView {
     /// Node ids.
+    #[schema(max_items = 4096)]
     pub deny: Vec<String>,
 }
 

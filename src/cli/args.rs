@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
     account, config, demo, export, files, get, init, ledger, node, put, sharing, sim, storage, testnet, tools, tree,
-    verify,
+    user, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -80,6 +80,9 @@ const LEDGER: &str = "Examples:
 const ACCOUNT: &str = "Examples:
   trullo --home net/user-1 account list
   trullo --home net/user-1 account show";
+const USER: &str = "Examples:
+  trullo --home net/user-1 user add anna
+  trullo --home net/user-1 user list";
 const CONFIG: &str = "Examples:
   trullo --home net/user-1 config show";
 
@@ -144,6 +147,9 @@ pub enum Command {
     /// Accounts and credits
     #[command(subcommand, after_long_help = ACCOUNT)]
     Account(account::Verb),
+    /// Who else may use this node, over HTTP
+    #[command(subcommand, after_long_help = USER)]
+    User(user::Verb),
     /// Look at the configuration
     #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),

@@ -9,7 +9,7 @@ use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{facts, short, size, table};
 use crate::api::sharing::{SharedPageView, SharedView};
-use crate::api::views::{DeletedView, FileStatus, FileView};
+use crate::api::views::{DeletedView, FileStatus, FileView, FilesView};
 
 /// Digits with which an id may be begun.
 const ID_DIGITS_MIN: usize = 8;
@@ -38,6 +38,8 @@ price comes back. There is no way to undo it.";
 
 /// Pages of what is shared in which a name is looked for.
 const SHARED_PAGES_MAX: usize = 64;
+/// Files that are asked for at once.
+const PAGE: usize = 1_000;
 /// Files of one name that an error lists.
 const AMBIGUOUS_TOLD: usize = 8;
 
@@ -87,7 +89,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<()> {
         return super::tree::ls(context, path, args.long, args.recursive);
     }
     let client = context.client()?;
-    let files: Vec<FileView> = block_on(NOTHING_CHANGED, client.get("/v1/files"))?;
+    let files: Vec<FileView> = block_on(NOTHING_CHANGED, own(&client))?;
     context.out.result(&files, || {
         let row = |file: &FileView| {
             let bytes = file.bytes.map(size).unwrap_or_default();
@@ -157,13 +159,24 @@ pub fn describe(file: &FileView) -> String {
     format!("{}\n{}", facts(rows), table(["slot", "node", "size", "confirmed", "root"], slots))
 }
 
+/// All files of the node's account.
+async fn own(client: &Client) -> Result<Vec<FileView>> {
+    let mut page: FilesView = client.get(&format!("/v1/files?limit={PAGE}")).await?;
+    let mut files = std::mem::take(&mut page.files);
+    while let Some(next) = page.next {
+        page = client.get(&format!("/v1/files?limit={PAGE}&cursor={next}")).await?;
+        files.append(&mut page.files);
+    }
+    Ok(files)
+}
+
 /// The file that a text names: its id, or an own file by name or by the first digits of the id.
 /// Errors: exit 4 without any, 8 with several.
 pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
     if is_id(text) {
         return client.get(&format!("/v1/files/{text}/info")).await;
     }
-    one_of(client.get("/v1/files").await?, text)
+    one_of(own(client).await?, text)
 }
 
 /// The same, and if no own file is meant one that is shared with the account.

@@ -30,6 +30,7 @@ mod terms;
 mod testnet;
 mod tools;
 mod tree;
+mod user;
 mod verify;
 
 use std::ffi::OsString;
@@ -101,6 +102,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Verify(args) => verify::run(context, &args),
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
+        Command::User(verb) => user::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),
         Command::Sim(args) => sim::run(context, &args),

@@ -94,7 +94,7 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     // Before anything else, so that a signal during the start is not lost.
     let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let listen = start.config.api;
+    let listen = start.config.api.listen;
     home.make_token()?;
     let token = home.read_token()?;
     let node = node::start(start).await?;

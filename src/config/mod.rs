@@ -11,10 +11,13 @@ pub mod keystore;
 pub mod layers;
 pub mod raw;
 pub mod template;
+pub mod user;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub use layers::{Layers, Origin};
 pub use raw::RawConfig;
@@ -72,8 +75,8 @@ pub struct Config {
     pub node: Node,
     /// How it talks to others.
     pub net: Net,
-    /// Where it answers HTTP.
-    pub api: SocketAddr,
+    /// How it answers HTTP.
+    pub api: Api,
     /// Its timers.
     pub consensus: Consensus,
     /// What it stores for others.
@@ -110,6 +113,29 @@ pub struct Net {
     pub connections_max: u32,
     /// Process memory above which new connections are refused.
     pub memory_max: ByteCount,
+}
+
+/// How the node answers HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Whether everybody may make an account here.
+    pub open_registration: bool,
+    /// Credits for each new user, of the node's own account.
+    pub welcome: Amount,
+    /// Users at the most.
+    pub users_max: usize,
+    /// Logins at the same time.
+    pub tokens_max: usize,
+    /// How long a login lasts at the most.
+    pub token_ttl: Duration,
+    /// Tries to log in under one name, a minute.
+    pub logins_per_minute: NonZeroU32,
+    /// Tries to log in or to register from one address, a minute.
+    pub logins_per_minute_address: NonZeroU32,
+    /// Requests of one user or address, a second; nothing for any number.
+    pub requests_per_s: Option<NonZeroU32>,
 }
 
 /// Timers of consensus, where they differ from the network's.
@@ -189,7 +215,7 @@ impl Config {
         Ok(Self {
             node: check.node(&raw.node)?,
             net: check.net(&raw.net)?,
-            api: check.parse("api.listen", &raw.api.listen, "is no address such as 127.0.0.1:0")?,
+            api: check.api(&raw.api)?,
             consensus: check.consensus(&raw.consensus)?,
             storage: check.storage(&raw.storage)?,
             files: check.files(&raw.files)?,
@@ -269,6 +295,32 @@ impl Check<'_> {
             bootstrap: raw.bootstrap.clone(),
             connections_max: narrow(self.within("net.connections_max", raw.connections_max, 8..=65_536)?),
             memory_max: ByteCount::new(self.size("net.memory_max", &raw.memory_max)?),
+        })
+    }
+
+    fn api(&self, raw: &raw::RawApi) -> Result<Api, ConfigError> {
+        let open_registration = match raw.registration.as_str() {
+            "open" => true,
+            "closed" => false,
+            other => return self.wrong("api.registration", format!("{other:?} is neither open nor closed")),
+        };
+        let count = |key, value| Ok(usize::try_from(self.within(key, value, 1..=100_000)?).unwrap_or(usize::MAX));
+        let rate = |key, value| {
+            let value: u32 = narrow(self.within(key, value, 1..=1_000_000)?);
+            Ok(NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN))
+        };
+        let token_ttl_s = self.within("api.token_ttl_s", raw.token_ttl_s, 1..=31_536_000)?;
+        let requests_per_s: u32 = narrow(self.within("api.requests_per_s", raw.requests_per_s, 0..=1_000_000)?);
+        Ok(Api {
+            listen: self.parse("api.listen", &raw.listen, "is no address such as 127.0.0.1:0")?,
+            open_registration,
+            welcome: Amount::new(raw.welcome_credits),
+            users_max: count("api.users_max", raw.users_max)?,
+            tokens_max: count("api.tokens_max", raw.tokens_max)?,
+            token_ttl: Duration::from_secs(token_ttl_s),
+            logins_per_minute: rate("api.logins_per_minute", raw.logins_per_minute)?,
+            logins_per_minute_address: rate("api.logins_per_minute_address", raw.logins_per_minute_address)?,
+            requests_per_s: NonZeroU32::new(requests_per_s),
         })
     }
 

@@ -58,6 +58,14 @@ pub struct RawNet {
 #[expect(missing_docs, reason = "config::keys says what each key means")]
 pub struct RawApi {
     pub listen: String,
+    pub registration: String,
+    pub welcome_credits: u64,
+    pub users_max: u64,
+    pub tokens_max: u64,
+    pub token_ttl_s: u64,
+    pub logins_per_minute: u64,
+    pub logins_per_minute_address: u64,
+    pub requests_per_s: u64,
 }
 
 /// `[consensus]`

@@ -34,6 +34,8 @@ domains! {
     Receipt = "trullo 2026 storage receipt v1";
     /// Upload ticket: what an account signs so that a storage node takes a slot of it.
     Ticket = "trullo 2026 upload ticket v1";
+    /// Login token of the HTTP interface to what is kept of it.
+    Token = "trullo 2026 api token v1";
     /// Gossip envelope: what a node signs.
     Gossip = "trullo 2026 gossip v1";
     /// Gossip message to its id, by which duplicates are known.

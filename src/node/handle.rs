@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::acting::{Actor, Actors};
 use super::app::read_record;
 use super::chain::{ChainStatus, Input};
 use super::clock::Clock;
@@ -71,6 +72,9 @@ pub enum NodeError {
     /// Not enough other nodes, or they do not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The network has too few nodes, or too little room, for what was asked.
+    #[error("{0}")]
+    NoRoom(String),
     /// Bytes are not what they must be.
     #[error("{0}")]
     Verification(String),
@@ -120,21 +124,22 @@ pub(super) struct Inner {
     pub chain: mpsc::Sender<Input>,
     pub status: watch::Receiver<Option<ChainStatus>>,
     pub disk: watch::Receiver<Option<Low>>,
-    pub account: Option<AccountKeys>,
+    pub actors: Actors,
     pub clock: Clock,
     pub metrics: Metrics,
     pub outbox: mpsc::Sender<VerifiedTx>,
-    pub ordered: tokio::sync::Mutex<()>,
     pub denied: Mutex<BTreeSet<NodeId>>,
     pub trees: super::tree::Trees,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
 }
 
-/// Acts on a running node. Clones act on the same one.
+/// Acts on a running node, for one account: the node's own, or that of `for_account`. Clones act on the same node for the same
+/// account.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) inner: Arc<Inner>,
+    actor: Option<Arc<Actor>>,
 }
 
 /// A transaction that is final.
@@ -149,6 +154,24 @@ pub struct FinalTx {
 }
 
 impl Handle {
+    /// A handle that acts for the node's own account, if there are keys.
+    pub(super) fn new(inner: Arc<Inner>, account: Option<AccountKeys>) -> Self {
+        let actor = account.map(|keys| inner.actors.of(keys));
+        Self { inner, actor }
+    }
+
+    /// The same node, acting for another account: what it signs, puts, reads and waits for is that account's. Cheap. Handles of one
+    /// account take turns, those of different ones do not wait for each other.
+    pub fn for_account(&self, keys: AccountKeys) -> Self {
+        Self { inner: self.inner.clone(), actor: Some(self.inner.actors.of(keys)) }
+    }
+
+    /// A handle for an account that somebody acts for just now, the node itself or a user who is logged in.
+    pub(super) fn acting_for(&self, account: &AccountId) -> Option<Self> {
+        let actor = self.inner.actors.get(account)?;
+        Some(Self { inner: self.inner.clone(), actor: Some(actor) })
+    }
+
     /// What this node is.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
@@ -156,6 +179,10 @@ impl Handle {
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+    /// Its home directory.
+    pub fn home(&self) -> &std::path::Path {
+        &self.inner.home
     }
     /// The chain's genesis.
     pub fn genesis(&self) -> &Genesis {
@@ -228,10 +255,19 @@ impl Handle {
         });
     }
 
-    /// The account's keys. Errors: `NotAllowed` when this node has none.
+    /// The keys of the account that this handle acts for. Errors: `NotAllowed` when there are none.
     pub fn keys(&self) -> Result<&AccountKeys, NodeError> {
+        Ok(&self.actor()?.keys)
+    }
+
+    /// The account that this handle acts for, if there is one.
+    pub fn account(&self) -> Option<AccountId> {
+        self.actor.as_ref().map(|actor| actor.id)
+    }
+
+    fn actor(&self) -> Result<&Actor, NodeError> {
         let hint = "this node was started without an account: run it with --password-file";
-        self.inner.account.as_ref().ok_or_else(|| NodeError::NotAllowed(hint.to_owned()))
+        self.actor.as_deref().ok_or_else(|| NodeError::NotAllowed(hint.to_owned()))
     }
 
     /// A record of the finalized state. Errors: `Store`.
@@ -285,7 +321,7 @@ impl Handle {
         }
     }
 
-    /// Signs an action with the node's account, submits it, and waits until it is final. If another transaction of the
+    /// Signs an action with the handle's account, submits it, and waits until it is final. If another transaction of the
     /// account took its nonce, of a node with the same keys or of this one before a restart, it is signed anew.
     /// Errors: those of `submit`, `NotAllowed`, `Rejected`, `Timeout`.
     pub async fn act(&self, action: Action, within: Duration) -> Result<FinalTx, NodeError> {
@@ -311,15 +347,15 @@ impl Handle {
         deadline: tokio::time::Instant,
         within: Duration,
     ) -> Result<FinalTx, NodeError> {
-        let keys = self.keys()?.clone();
-        let sender = keys.account_id();
+        let actor = self.actor()?;
+        let sender = actor.id;
         let (id, nonce) = {
             // One at a time, so that no nonce is given out twice.
-            let _turn = self.inner.ordered.lock().await;
+            let _turn = actor.turn.lock().await;
             let next = self.finalized_nonce(&sender)?.unwrap_or(0);
             let nonce = self.mempool().next_nonce(&sender, next);
             let body = TxBody { chain: self.inner.identity.chain, sender, nonce, action: action.clone() };
-            (self.submit(Tx::sign(body, keys.signing())).await?, nonce)
+            (self.submit(Tx::sign(body, actor.keys.signing())).await?, nonce)
         };
         let mut tips = self.inner.reader.watch();
         let waiting = async {

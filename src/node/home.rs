@@ -197,6 +197,10 @@ impl Home {
     pub fn log(&self) -> PathBuf {
         self.root.join("node.log")
     }
+    /// `users/`: the users of this node's interface.
+    pub fn users(&self) -> PathBuf {
+        self.root.join("users")
+    }
     /// `keystore.json`
     pub fn keystore_file(&self) -> PathBuf {
         self.root.join("keystore.json")
@@ -335,11 +339,11 @@ pub fn random<const N: usize>() -> Result<[u8; N], HomeError> {
     Ok(raw)
 }
 
-fn at(doing: &'static str, path: &Path, source: io::Error) -> HomeError {
+pub(super) fn at(doing: &'static str, path: &Path, source: io::Error) -> HomeError {
     HomeError::Io { doing, path: path.to_owned(), source }
 }
 
-fn make_dir(path: &Path) -> Result<(), HomeError> {
+pub(super) fn make_dir(path: &Path) -> Result<(), HomeError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| at("making", path, error))?;
     let private = fs::Permissions::from_mode(0o700);
@@ -347,7 +351,7 @@ fn make_dir(path: &Path) -> Result<(), HomeError> {
 }
 
 /// Replaces a file as a whole: a new one under another name, durable, then renamed, then the directory durable.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
@@ -358,7 +362,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn sync_dir(path: &Path) -> Result<(), HomeError> {
+pub(super) fn sync_dir(path: &Path) -> Result<(), HomeError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| at("syncing", path, error))
 }
 
@@ -373,7 +377,7 @@ fn read_pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-fn read_text(path: &Path, max: u64) -> Result<String, HomeError> {
+pub(super) fn read_text(path: &Path, max: u64) -> Result<String, HomeError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(max).read_to_string(&mut text));
     read.map(|_| text).map_err(|error| at("reading", path, error))

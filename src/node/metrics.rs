@@ -21,6 +21,8 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// Validators that were caught contradicting themselves.
     pub evidence: Count,
+    /// Passwords that the interface hashed, to check them or to lock keys with them.
+    pub password_hashes: Count,
     /// What a storage node counts.
     pub keeper: Counts,
     /// What it counts of files put here.
@@ -85,11 +87,13 @@ impl Metrics {
         registry.register_with_unit("process_resident_memory", resident, Unit::Bytes, l.resident_bytes.clone());
         let evidence = Count::default();
         registry.register("evidence", "Validators seen contradicting themselves", evidence.clone());
+        let password_hashes = Count::default();
+        registry.register("password_hashes", "Passwords hashed by the interface", password_hashes.clone());
         let puts = super::files::counts::Counts::register(&mut registry);
         let chain = ChainLevels::register(&mut registry);
         let keeper = Counts::register(&mut registry);
         let registry = Arc::new(Mutex::new(registry));
-        (Self { registry, evidence, keeper, puts, levels, chain }, net)
+        (Self { registry, evidence, password_hashes, keeper, puts, levels, chain }, net)
     }
 
     /// The page.

@@ -3,6 +3,7 @@
 //! Promises: what is sent is covered by what is on disk; finality is read from the store; a stop is clean within seconds.
 //! Not here: rules (`consensus`, `ledger`, `files`), bytes on disk (`store`) and on the network (`net`).
 
+mod acting;
 pub mod app;
 pub mod beacon;
 pub mod bundle;
@@ -23,6 +24,7 @@ pub mod start;
 #[cfg(test)]
 mod testing;
 pub mod tree;
+pub mod users;
 
 pub use handle::{Handle, NodeError};
 pub use start::{Node, NodeFailure, Start, start};

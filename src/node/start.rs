@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::acting::Actors;
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
 use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
@@ -197,17 +198,16 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         chain: chain_in,
         status,
         disk,
-        account,
+        actors: Actors::default(),
         clock,
         metrics,
         outbox,
-        ordered: tokio::sync::Mutex::new(()),
         denied: Mutex::new(BTreeSet::new()),
         trees: super::tree::Trees::default(),
         stop,
         tasks: TaskTracker::new(),
     };
-    let handle = Handle { inner: Arc::new(inner) };
+    let handle = Handle::new(Arc::new(inner), account);
     gossip::recall(&handle);
     handle.spawn(watching);
     handle.spawn(end_with_local(handle.clone()));

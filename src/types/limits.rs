@@ -204,6 +204,21 @@ pub const CONNECTIONS_PER_PEER_MAX: u32 = 3;
 /// Connections of the HTTP interface at once; further ones wait until one of them ends.
 pub const API_CONNECTIONS_MAX: usize = 256;
 
+/// Name of a user of a node, bytes.
+pub const USER_NAME_BYTES_MAX: usize = 64;
+/// A user's password, characters.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// A user's password, characters.
+pub const PASSWORD_CHARS_MAX: usize = 1_024;
+/// Logins of one user at the same time; a further one ends the oldest.
+pub const TOKENS_PER_USER_MAX: usize = 32;
+/// Passwords that are hashed at the same time, each in 64 MiB.
+pub const PASSWORD_HASHES_MAX: usize = 2;
+/// Requests that wait for that; further ones are told to come later.
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 16;
+/// Clients whose rate is known one by one; beyond them all others share one.
+pub const RATE_KEYS_MAX: usize = 1 << 16;
+
 /// A genesis file, bytes.
 pub const GENESIS_BYTES_MAX: usize = 16 << 20;
 /// A proof bundle, bytes.

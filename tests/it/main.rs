@@ -1,6 +1,7 @@
 //! Integration tests: whole nodes with real databases and real connections.
 
 mod accounts;
+mod acting;
 mod attacks;
 mod bad_input;
 mod cluster;
@@ -17,3 +18,4 @@ mod thieves;
 mod thresholds;
 mod tree;
 mod uploads;
+mod users;

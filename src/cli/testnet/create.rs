@@ -251,7 +251,10 @@ mod tests {
             let text = home.read_config().expect("readable");
             let layers = Layers::defaults().and_then(|layers| layers.file(&home.config(), &text)).expect("valid");
             let config = Config::load(&layers).expect("valid");
-            assert_eq!((config.node.name.as_str(), config.api.to_string()), (node.name.as_str(), node.api.clone()));
+            assert_eq!(
+                (config.node.name.as_str(), config.api.listen.to_string()),
+                (node.name.as_str(), node.api.clone())
+            );
             let password = home.read_password(&config.password_file.expect("set")).expect("private");
             let keystore = home.read_keystore().expect("readable");
             let (account, entry) = keystore.first().expect("an account");

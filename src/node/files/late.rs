@@ -1,5 +1,6 @@
 //! Late: what a put left undone goes on in the background. Slots that were kept here go to their nodes when these are
-//! back, and receipts that came late go to the chain, so that a pending deal becomes final by itself.
+//! back, and receipts that came late go to the chain, so that a pending deal becomes final by itself. Both need the keys of the
+//! file's owner: what is of a user of this node waits until that user is logged in.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -61,15 +62,19 @@ async fn look(handle: &Handle, spool: &Spool) -> Result<(), NodeError> {
             Some(Record::File(deal)) => Some(*deal),
             _ => None,
         };
+        let owner = deal.as_ref().and_then(|deal| handle.acting_for(&deal.owner));
         let mut receipts = Vec::new();
         for kept in slots {
-            match fate(deal.as_ref(), kept.slot) {
-                Fate::Send(node) => receipts.extend(send_if_there(handle, &kept, node).await?),
-                Fate::Keep if !is_old(&kept).await => {}
-                Fate::Keep | Fate::Drop => fs::remove_file(&kept.path).await.map_err(disk)?,
+            match (fate(deal.as_ref(), kept.slot), &owner) {
+                (Fate::Send(node), Some(owner)) => receipts.extend(send_if_there(owner, &kept, node).await?),
+                (Fate::Send(_), None) => {}
+                (Fate::Keep, _) if !is_old(&kept).await => {}
+                (Fate::Keep | Fate::Drop, _) => fs::remove_file(&kept.path).await.map_err(disk)?,
             }
         }
-        confirm(handle, file, receipts).await?;
+        if let Some(owner) = &owner {
+            confirm(owner, file, receipts).await?;
+        }
     }
     Ok(())
 }

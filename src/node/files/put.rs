@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 pub use super::gather::Missing;
 use super::gather::{Gathered, confirm_late, enough_open, gather, told};
-use super::session::{Session, session, slot_room};
+use super::session::{Session, forget, session, slot_room};
 use super::upload::{Failures, SlotUpload, Target};
 use crate::crypto::seal::{FileKey, NONCE_BYTES};
 use crate::crypto::{Domain, hash};
@@ -77,7 +77,7 @@ pub struct PutResult {
 }
 
 /// Encodes, places, confirms and finalizes a file.
-/// Errors: `Bad` for impossible settings, `Unavailable` when no placement is possible, the input breaks off, or too few nodes
+/// Errors: `Bad` for impossible settings, `NoRoom` when no placement is possible, `Unavailable` when the input breaks off, or too few nodes
 /// confirm a file that must not be pending; those of `Handle::act`.
 pub async fn put<E: std::fmt::Display>(
     handle: &Handle,
@@ -227,11 +227,6 @@ fn check(handle: &Handle, request: &PutRequest) -> Result<(), NodeError> {
         return Err(NodeError::Bad(format!("epochs is {have}; on this network 1 to {max} are possible")));
     }
     Ok(())
-}
-
-async fn forget(handle: &Handle, session: [u8; 32]) -> Result<(), NodeError> {
-    let local = handle.local().clone();
-    blocking(move || local.remove_session(&session)).await
 }
 
 /// Adds the receipts that an open deal does not have yet. Errors: `Unavailable` if it has ended; those of `Handle::act`.

@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::put::{PutRequest, blocking};
+use crate::crypto::{Domain, hash};
 use crate::files::Thresholds;
 use crate::files::parameters::{ParameterError, Parameters};
 use crate::files::placement::{self, Candidate};
@@ -57,10 +58,23 @@ fn thresholds(parameters: Parameters, request: &PutRequest) -> Result<Thresholds
     Thresholds::new(parameters, &request.wanted).map_err(|error| NodeError::Bad(error.to_string()))
 }
 
+/// Under which name a session's journal is kept: no account sees, or gets in the way of, another one's of the same name.
+fn journal_name(handle: &Handle, session: &[u8; 32]) -> Result<[u8; 32], NodeError> {
+    let account = handle.keys()?.account_id();
+    Ok(hash(Domain::Derive, &wire::encode(&(b"put session", account, session))))
+}
+
+/// Removes a session's journal. Errors: `NotAllowed`, `Store`.
+pub async fn forget(handle: &Handle, session: [u8; 32]) -> Result<(), NodeError> {
+    let (local, name) = (handle.local().clone(), journal_name(handle, &session)?);
+    blocking(move || local.remove_session(&name)).await
+}
+
 /// The journal of the session: what an earlier try wrote, or a new one.
-/// Errors: `Bad` for impossible settings, `Unavailable` when no placement is possible, `Store`.
+/// Errors: `Bad` for impossible settings, `NoRoom` when no placement is possible, `Store`.
 pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, NodeError> {
-    let known = handle.local().session(&request.session)?;
+    let journal_name = journal_name(handle, &request.session)?;
+    let known = handle.local().session(&journal_name)?;
     let known = known.and_then(|bytes| wire::decode::<Journal>(&bytes, limits::TX_BYTES_MAX).ok());
     if let Some(journal) = known.filter(|journal| journal.serves(request)) {
         tracing::info!("an earlier put of this file is resumed");
@@ -73,7 +87,7 @@ pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, N
     let (_, nonce) = handle.keys()?.file_secrets(&request.session, &source);
     let room = ByteCount::new(request.len.map_or(ROOM_UNKNOWN, |len| slot_room(len, parameters)));
     let placed = placement::place(&nonce, parameters.slots(), room, &candidates)
-        .map_err(|error| NodeError::Unavailable(format!("{error}; add storage nodes or ask for fewer shards")))?;
+        .map_err(|error| NodeError::NoRoom(format!("{error}; add storage nodes or ask for fewer shards")))?;
     let slots = connected_first(handle, placed);
     let (data, parity, chunk_bytes) = (parameters.data(), parameters.parity(), parameters.chunk_bytes());
     let created = handle.clock().now();
@@ -87,8 +101,8 @@ pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, N
         chunk_bytes,
         placement: slots,
     };
-    let (local, name, bytes) = (handle.local().clone(), request.session, wire::encode(&journal));
-    blocking(move || local.put_session(&name, &bytes)).await?;
+    let (local, bytes) = (handle.local().clone(), wire::encode(&journal));
+    blocking(move || local.put_session(&journal_name, &bytes)).await?;
     Ok(Session { journal, parameters, thresholds })
 }
 

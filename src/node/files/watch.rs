@@ -45,8 +45,8 @@ impl Handle {
         self.reader().tip().map_or(Height::GENESIS, |tip| tip.height)
     }
 
-    /// Calls back for each file of this node's account whose deal is listed: all but those that their owner deleted.
-    /// Errors: `NotAllowed` when this node has no account, `Store`, those of the callback.
+    /// Calls back for each file of the handle's account whose deal is listed: all but those that their owner deleted.
+    /// Errors: `NotAllowed` when the handle has none, `Store`, those of the callback.
     pub fn each_own_file(&self, mut with: impl FnMut(FileId, Deal) -> Result<(), NodeError>) -> Result<(), NodeError> {
         let (owner, snapshot) = (self.keys()?.account_id(), self.snapshot()?);
         let mut after: Option<Vec<u8>> = None;
