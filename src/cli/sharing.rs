@@ -63,7 +63,7 @@ With --verify it is no secret: it lets others check that every slot is there and
 
 const VERIFY: &str = "Examples:
   trullo file verify photo.jpg
-  trullo file verify trullo-verify-aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcchsdxy
+  trullo file verify trullo-verify-aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqztgbxy
   trullo file verify 3f9c0a41d2b7e685 --repair --timeout 10m
 
 Reads every slot from the node that holds it, compares each byte with the root on the ledger, and computes from as many slots as
