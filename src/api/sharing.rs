@@ -31,6 +31,8 @@ const PAGE_MAX: usize = 1_024;
 const REPAIR_S_MAX: u64 = 24 * 3_600;
 /// Blocks by which the pace of the chain is measured.
 const PACE_SAMPLES: u64 = 256;
+/// With fewer of them the network's idle interval counts: the first blocks of a network come in a burst.
+const PACE_SAMPLES_MIN: usize = 32;
 /// A block that comes after so many idle intervals comes after a halt.
 const HALT_INTERVALS: u64 = 4;
 /// The header with a read capability, in requests for a file and for its info.
@@ -194,6 +196,9 @@ impl Pace {
     }
     /// A halt of the network counts as a slow block, not with all its time.
     fn of(tip: u64, idle: u64, intervals: &[u64]) -> Self {
+        if intervals.len() < PACE_SAMPLES_MIN {
+            return Self { tip, block_ms: idle };
+        }
         let most = idle.saturating_mul(HALT_INTERVALS);
         let sum = intervals.iter().fold(0_u64, |sum, interval| sum.saturating_add(*interval.min(&most)));
         Self { tip, block_ms: sum.checked_div(intervals.len() as u64).unwrap_or(idle).max(1) }
@@ -385,11 +390,12 @@ mod tests {
 
     #[test]
     fn a_halt_of_the_network_hardly_changes_its_pace() {
-        assert_eq!(Pace::of(9, 2_000, &[]).block_ms, 2_000, "nothing is known but what the network wants");
-        assert_eq!(Pace::of(9, 2_000, &[100, 300]).block_ms, 200);
-        let month = 30 * 24 * 3_600 * 1_000;
-        assert_eq!(Pace::of(9, 2_000, &[2_000, 2_000, 2_000, month]).block_ms, 3_500);
-        assert_eq!(Pace::of(9, 2_000, &[0, 0]).block_ms, 1);
+        let of = |intervals: &[u64]| Pace::of(9, 2_000, intervals).block_ms;
+        assert_eq!((of(&[]), of(&[100; 31])), (2_000, 2_000), "little is known but what the network wants");
+        assert_eq!((of(&[100; 32]), of(&[0; 32])), (100, 1));
+        let mut halted = [2_000; 60];
+        halted[7] = 30 * 24 * 3_600 * 1_000;
+        assert_eq!(of(&halted), 2_100, "and not half a day");
     }
 
     #[test]
