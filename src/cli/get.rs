@@ -24,8 +24,9 @@ const EXAMPLES: &str = "Examples:
   trullo get photo.jpg --range 0..1024 -o head.bin
   trullo get --cap-file photo.cap -o photo.jpg
 
-FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret: give it in a file for its
-owner alone (chmod 600) or on stdin. As an argument it works too, but others on the machine can see it while get runs.
+FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret:
+give it in a file for its owner alone (chmod 600) or on stdin. As an argument it works too, but
+others on the machine can see it while get runs.
 Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
 Every byte is verified by the node against the roots on the chain before it arrives here.";
 
