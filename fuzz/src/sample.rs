@@ -256,6 +256,8 @@ pub fn txs() -> Vec<Tx> {
         Action::DrainNode { node: node_key.public().node_id(), drain: true },
         Action::SettleFile { file },
         Action::RenewFile { file, epochs: 3 },
+        Action::ShareFile { file, to, sealed: vec![7; 104], until: Some(Height::new(9)) },
+        Action::UnshareFile { file, to },
         Action::SetRoot { expect: Some(file), new: None },
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
@@ -269,6 +271,7 @@ pub fn state_keys() -> Vec<Key> {
     let mut keys: Vec<_> = genesis().records().expect("a valid genesis").into_keys().collect();
     let file = FileId::from_bytes([3; 32]);
     keys.extend([Key::File(file), Key::Manifest(file), Key::OwnerFile(owner().account_id(), file)]);
+    keys.extend([Key::Share(owner().account_id(), file), Key::Shares(file)]);
     keys.extend([Key::DueCount(Height::new(5)), Key::Due(Height::new(5), 1)]);
     keys
 }

@@ -29,6 +29,12 @@ const ACT_WITHIN: Duration = Duration::from_secs(30);
 const PAGE_MAX: usize = 1_000;
 /// Longest that a check waits for repair, seconds.
 const REPAIR_S_MAX: u64 = 24 * 3_600;
+/// Blocks by which the pace of the chain is measured.
+const PACE_SAMPLES: u64 = 256;
+/// With fewer of them the network's idle interval counts: the first blocks of a network come in a burst.
+const PACE_SAMPLES_MIN: usize = 32;
+/// A block that comes after so many idle intervals comes after a halt.
+const HALT_INTERVALS: u64 = 4;
 /// The header with a read capability, in requests for a file and for its info.
 pub const CAPABILITY_HEADER: &str = "trullo-capability";
 
@@ -177,14 +183,30 @@ struct Pace {
 }
 
 impl Pace {
-    /// The mean since the first block: a burst of blocks now says little of the days to come.
+    /// The mean since the first block, of intervals all over the chain: a burst of blocks now says little of the days to come.
     fn read(handle: &Handle) -> Result<Self, Problem> {
         let idle = handle.genesis().timing.idle_interval.get().max(1);
-        let Some(tip) = handle.reader().tip() else { return Ok(Self { tip: 0, block_ms: idle }) };
-        let first = handle.snapshot()?.header(Height::new(1))?;
-        let took = first.map_or(0, |first| tip.header.time.saturating_sub(first.time).get());
-        let mean = took.checked_div(tip.height.get().saturating_sub(1)).unwrap_or(idle);
-        Ok(Self { tip: tip.height.get(), block_ms: mean.max(1) })
+        let Some(tip) = handle.reader().tip().map(|tip| tip.height.get()) else { return Ok(Self::of(0, idle, &[])) };
+        let snapshot = handle.snapshot()?;
+        let blocks = tip.saturating_sub(1);
+        let count = blocks.min(PACE_SAMPLES);
+        let mut intervals = Vec::new();
+        for sample in 0..count {
+            let before = sample.saturating_mul(blocks).checked_div(count).unwrap_or(0).saturating_add(1);
+            let at = |height| snapshot.header(Height::new(height));
+            let (Some(from), Some(to)) = (at(before)?, at(before.saturating_add(1))?) else { continue };
+            intervals.push(to.time.saturating_sub(from.time).get());
+        }
+        Ok(Self::of(tip, idle, &intervals))
+    }
+    /// A halt of the network counts as a slow block, not with all its time.
+    fn of(tip: u64, idle: u64, intervals: &[u64]) -> Self {
+        if intervals.len() < PACE_SAMPLES_MIN {
+            return Self { tip, block_ms: idle };
+        }
+        let most = idle.saturating_mul(HALT_INTERVALS);
+        let sum = intervals.iter().fold(0_u64, |sum, interval| sum.saturating_add(*interval.min(&most)));
+        Self { tip, block_ms: sum.checked_div(intervals.len() as u64).unwrap_or(idle).max(1) }
     }
     /// The height that is about reached in so many seconds, at least the next one.
     fn height_in(&self, seconds: u64) -> Height {
@@ -413,6 +435,16 @@ mod tests {
         assert_eq!(pace.height_in(0), Height::new(101), "not over before it begins");
         assert_eq!(pace.seconds_until(Height::new(120)), 10);
         assert_eq!((pace.seconds_until(Height::new(7)), pace.height_in(u64::MAX) > Height::new(1 << 50)), (0, true));
+    }
+
+    #[test]
+    fn a_halt_of_the_network_hardly_changes_its_pace() {
+        let of = |intervals: &[u64]| Pace::of(9, 2_000, intervals).block_ms;
+        assert_eq!((of(&[]), of(&[100; 31])), (2_000, 2_000), "little is known but what the network wants");
+        assert_eq!((of(&[100; 32]), of(&[0; 32])), (100, 1));
+        let mut halted = [2_000; 60];
+        halted[7] = 30 * 24 * 3_600 * 1_000;
+        assert_eq!(of(&halted), 2_100, "and not half a day");
     }
 
     #[test]

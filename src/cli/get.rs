@@ -27,8 +27,9 @@ const EXAMPLES: &str = "Examples:
   trullo get /docs/notes.txt --version 3 -o old.txt
   trullo get -r /docs ~/docs
 
-FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret: give it in a file for its
-owner alone (chmod 600) or on stdin. As an argument it works too, but others on the machine can see it while get runs.
+FILE may be shared with you by another account; see `trullo ls --shared`. A capability is a secret:
+give it in a file for its owner alone (chmod 600) or on stdin. As an argument it works too, but
+others on the machine can see it while get runs.
 Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
 Every byte is verified by the node against the roots on the chain before it arrives here.";
 

@@ -19,16 +19,17 @@ pub const PRINT: &str = "Examples:
   trullo account phrase
   trullo account phrase savings --password-file pw
 
-The words are the account's key itself, without any password: whoever reads them has the account, its credits and its files.
-Write them on paper; `trullo init --recover` or `trullo account recover` brings the account back. They stay the same when the
-password changes.";
+The words are the account's key itself, without any password: whoever reads them has the account,
+its credits and its files. Write them on paper; `trullo init --recover` or `trullo account
+recover` brings the account back. They stay the same when the password changes.";
 /// Help of `account recover`.
 pub const RECOVER: &str = "Examples:
   trullo account recover --name alice
   trullo account recover --phrase-file words --password-file pw
 
-Words may be in any case and on any number of lines, with or without their numbers. Files with them must be for their owner
-alone: chmod 600. The node acts for the first account of its home: on a fresh machine use `trullo init --recover`.";
+Words may be in any case and on any number of lines, with or without their numbers. Files with
+them must be for their owner alone: chmod 600. The node acts for the first account of its home: on
+a fresh machine use `trullo init --recover`.";
 
 /// Prints the words of an account. Errors: exit 4, 12.
 pub fn print(context: &Context, name: Option<&str>, password_file: Option<&Path>) -> Result<()> {

@@ -32,19 +32,21 @@ const SHARE: &str = "Examples:
   trullo share photo.jpg --expires 7d \\
     9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
-That account lists the file with `ls --shared` and reads it with `get`, on its own node. Sharing it again takes the place of
-what was said before. A file is shared with at most 64 accounts. All shares end with the file's deal.
-Time on the ledger is blocks: --expires is turned into a height at the mean pace of blocks so far, and the network may be
-faster or slower. Everybody can see on the ledger which account shares which file with which; not its name, not its content.";
+That account lists the file with `ls --shared` and reads it with `get`, on its own node. Sharing
+it again takes the place of what was said before. A file is shared with at most 64 accounts. All
+shares end with the file's deal. Time on the ledger is blocks: --expires is turned into a height
+at the mean pace of blocks so far, and the network may be faster or slower. Everybody can see on
+the ledger which account shares which file with which; not its name, not its content.";
 
 const UNSHARE: &str = "Examples:
   trullo unshare photo.jpg \\
     9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   trullo unshare 3f9c0a41d2b7e685 me      # takes a file that was shared with you off your list
 
-Nodes no longer give the file's key to that account, so it can neither list nor get the file through them any more. Whoever
-has read the file may have kept it, or its key, and the sealed key stays in the blocks of the past: to keep the content from
-them from now on, put the file again under a new key and remove this one.";
+Nodes no longer give the file's key to that account, so it can neither list nor get the file
+through them any more. Whoever has read the file may have kept it, or its key, and the sealed key
+stays in the blocks of the past: to keep the content from them from now on, put the file again
+under a new key and remove this one.";
 
 const SHARES: &str = "Examples:
   trullo shares
@@ -57,20 +59,21 @@ const CAP: &str = "Examples:
   trullo cap photo.jpg > photo.cap
   trullo cap photo.jpg --verify
 
-A read capability is one string with the file's id and key. Whoever has it reads the file with any account, and it cannot be
-taken back: send it over a channel that you trust. It reads as long as the file is kept.
-With --verify it is no secret: it lets others check that every slot is there and right, and reads nothing.";
+A read capability is one string with the file's id and key. Whoever has it reads the file with any
+account, and it cannot be taken back: send it over a channel that you trust. It reads as long as
+the file is kept. With --verify it is no secret: it lets others check that every slot is there and
+right, and reads nothing.";
 
 const VERIFY: &str = "Examples:
   trullo file verify photo.jpg
-  trullo file verify trullo-verify-aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcchsdxy
+  trullo file verify trullo-verify-aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqztgbxy
   trullo file verify 3f9c0a41d2b7e685 --repair --timeout 10m
 
-Reads every slot from the node that holds it, compares each byte with the root on the ledger, and computes from as many slots as
-restore the file whether all belong together. Needs no key: with a verify capability or the whole id, any account's file.
-A node that finds its slot damaged when it is read sets it aside and brings it again by itself, and what is lost others
-rebuild. --repair waits for that, and looks again until all is whole.
-Exit 7 if the file is not whole.";
+Reads every slot from the node that holds it, compares each byte with the root on the ledger, and
+computes from as many slots as restore the file whether all belong together. Needs no key: with a
+verify capability or the whole id, any account's file. A node that finds its slot damaged when it
+is read sets it aside and brings it again by itself, and what is lost others rebuild. --repair
+waits for that, and looks again until all is whole. Exit 7 if the file is not whole.";
 
 /// How long `--repair` waits.
 const REPAIR_WITHIN: &str = "5m";

@@ -44,7 +44,7 @@ pub fn write(seed: &[u8; 32]) -> Zeroizing<String> {
 /// The seed of a phrase. Upper case, numbers before words (`1. abandon`) and any white space do not matter.
 /// Errors: each of `PhraseError`.
 pub fn read(text: &str) -> Result<Zeroizing<[u8; 32]>, PhraseError> {
-    let lower = Zeroizing::new(text.to_lowercase());
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
     let is_number = |word: &&str| word.trim_end_matches(['.', ')', ':']).bytes().all(|byte| byte.is_ascii_digit());
     let words: Vec<&str> = lower.split_whitespace().filter(|word| !is_number(word)).collect();
     if words.len() != WORDS {

@@ -83,7 +83,7 @@ impl FromStr for Capability {
             return Err(CapabilityError::Damaged);
         }
         let prefix = if text.as_bytes().get(7).is_some_and(|c| c.eq_ignore_ascii_case(&b'r')) { READ } else { VERIFY };
-        let base32 = Zeroizing::new(text.get(prefix.len()..).unwrap_or_default().to_uppercase());
+        let base32 = Zeroizing::new(text.get(prefix.len()..).unwrap_or_default().to_ascii_uppercase());
         let bytes = BASE32_NOPAD.decode(base32.as_bytes()).map_err(|_| CapabilityError::Damaged)?;
         let bytes = Zeroizing::new(bytes);
         let (content, given) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(CapabilityError::Damaged)?;
@@ -150,6 +150,13 @@ mod tests {
                 assert!(text[..at].parse::<Capability>().is_err());
             }
         }
+    }
+
+    #[test]
+    fn letters_of_other_scripts_that_have_such_capitals_are_no_base32() {
+        let text = read().text().replacen('i', "\u{131}", 1);
+        assert_eq!(text.to_uppercase(), read().text().to_uppercase());
+        assert_eq!(text.parse::<Capability>(), Err(CapabilityError::Damaged));
     }
 
     #[test]
