@@ -88,6 +88,24 @@ impl Tree {
     /// Every stored file that the present root leads to, pages too.
     async fn reached(&self) -> Result<BTreeSet<FileId>, NodeError> {
         let mut reached = BTreeSet::new();
+        self.each_page(|id, page| {
+            reached.insert(id);
+            if let Page::Leaf(entries) = page {
+                reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files));
+            }
+        })
+        .await?;
+        Ok(reached)
+    }
+
+    /// Every page that the present root leads to.
+    pub(super) async fn reached_pages(&self) -> Result<Vec<FileId>, NodeError> {
+        let mut pages = Vec::new();
+        self.each_page(|id, _| pages.push(id)).await?;
+        Ok(pages)
+    }
+
+    async fn each_page(&self, mut with: impl FnMut(FileId, &Page)) -> Result<(), NodeError> {
         let mut open: Vec<_> = self.root()?.into_iter().collect();
         while !open.is_empty() {
             let some = open.split_off(open.len().saturating_sub(PAGES));
@@ -96,15 +114,12 @@ impl Tree {
             loaded.load(&missing).await?;
             for id in some {
                 let page = loaded.page(&id).ok_or_else(|| super::damaged(&id))?;
-                reached.insert(id);
-                match &*page {
-                    Page::Leaf(entries) => {
-                        reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files))
-                    }
-                    Page::Inner { children, .. } => open.extend(children.iter().map(|child| child.page)),
+                with(id, &page);
+                if let Page::Inner { children, .. } = &*page {
+                    open.extend(children.iter().map(|child| child.page));
                 }
             }
         }
-        Ok(reached)
+        Ok(())
     }
 }
