@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, storage, testnet, tools, tree, verify};
+use super::{
+    account, config, demo, export, files, get, init, ledger, node, put, sim, storage, testnet, tools, tree, verify,
+};
 
 /// Exit codes, at the end of the long help.
 const EXIT_CODES: &str = "\

@@ -42,9 +42,8 @@ impl Tree {
     }
 
     async fn renew_all(&self, files: Vec<FileId>, epochs: u32, done: &mut usize) -> Vec<(FileId, String)> {
-        let renewing = stream::iter(files).map(|file| async move {
-            (file, self.handle.act(Action::RenewFile { file, epochs }, WITHIN).await)
-        });
+        let renewing = stream::iter(files)
+            .map(|file| async move { (file, self.handle.act(Action::RenewFile { file, epochs }, WITHIN).await) });
         let mut renewing = std::pin::pin!(renewing.buffer_unordered(AT_ONCE));
         let mut failed = Vec::new();
         while let Some((file, renewed)) = renewing.next().await {
