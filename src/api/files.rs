@@ -193,7 +193,11 @@ fn open(caller: &Caller, id: &str, headers: &HeaderMap) -> Result<(OpenFile, Res
     responses((status = 200, body = DeletedView, description = "The deal has ended")))]
 pub async fn delete(caller: Caller, Path(id): Path<String>) -> Result<Json<DeletedView>, Problem> {
     let id = file_id(&id)?;
-    caller.file(&id)?;
+    // A path would lead to nothing then.
+    let (_, manifest) = caller.file(&id)?;
+    if fill::kind(&caller.handle, manifest.as_deref()).is_some_and(|kind| kind != FileKind::Alone) {
+        return Err(Problem::in_folders(format!("file {id} belongs to the account's folders")));
+    }
     let done = crate::node::files::remove(&caller.handle, id, DELETE_WITHIN).await?;
     let (file_id, tx, height) = (id.to_string(), done.id.to_string(), done.place.height.get());
     Ok(Json(DeletedView { file_id, tx, height }))

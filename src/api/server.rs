@@ -116,7 +116,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     let write = OpenApiRouter::new()
         .routes(routes!(storage::renew))
         .routes(routes!(tree::staged))
-        .routes(routes!(tree::change));
+        .routes(routes!(tree::change))
+        .routes(routes!(tree::renew));
     let upload = OpenApiRouter::new()
         .routes(routes!(uploads::put))
         .routes(routes!(tree::put_content))

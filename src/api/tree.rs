@@ -21,8 +21,8 @@ use super::paging;
 use super::problem::Problem;
 use super::range;
 use super::tree_views::{
-    ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, OpRequest,
-    PieceView, StagedRequest, StagedView,
+    ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, NotRenewed,
+    OpRequest, PieceView, RenewRequest, RenewedView, StagedRequest, StagedView,
 };
 use super::views::ProblemView;
 use crate::files::tree::{self, Batch, Content, Entry, Expect, Item, Kind, Op, Piece, TreeError};
@@ -390,4 +390,18 @@ pub async fn collect(caller: Caller, Json(request): Json<CollectRequest>) -> Res
         failed: done.failed as u64,
         young: done.young as u64,
     }))
+}
+
+/// Make everything at a path and below it last longer
+#[utoipa::path(post, path = "/v1/tree/renew", tag = "folders", operation_id = "tree_renew", request_body = RenewRequest,
+    responses((status = 200, body = RenewedView, description = "What lasts longer"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "Nothing is there")))]
+pub async fn renew(caller: Caller, Json(request): Json<RenewRequest>) -> Result<Json<RenewedView>, Problem> {
+    let (tree, path) = (Tree::of(&caller.handle)?, path(&request.path)?);
+    if tree.stat(&path).await?.is_none() && !tree.is_folder(&path).await? {
+        return Err(not_found(&path));
+    }
+    let done = tree.renew(&path, request.epochs).await?;
+    let failed = done.failed.into_iter().map(|(file, reason)| NotRenewed { file_id: file.to_string(), reason });
+    Ok(Json(RenewedView { contents: done.contents as u64, pages: done.pages as u64, failed: failed.collect() }))
 }
