@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::tokens::TokenHash;
 use crate::config::user::UserName;
 use crate::crypto::seal::FileKey;
-use crate::ledger::record::Deal;
+use crate::ledger::record::{Deal, DealStatus};
 use crate::node::files::access;
 use crate::node::{Handle, NodeError};
 use crate::types::{AccountId, FileId};
@@ -109,24 +109,30 @@ impl Caller {
     }
 
     /// A file that the caller may know of: the owner of the node of any, as the ledger is public to it; a user of its own ones.
-    /// Errors: 404, the same for a file of somebody else and for one that does not exist.
+    /// Errors: 404, the same for a file of somebody else and for one that does not exist; also for an own one that was deleted.
     pub fn file(&self, id: &FileId) -> Result<(Deal, Option<Box<PublicManifest>>), Problem> {
         let found = self.handle.file(id)?;
-        if self.is_owner() || self.handle.account() == Some(found.0.owner) {
-            return Ok(found);
+        match (&self.who, &found.0.status) {
+            (Who::Owner, _) => Ok(found),
+            (Who::User { .. }, _) if self.handle.account() != Some(found.0.owner) => {
+                Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
+            }
+            (Who::User { .. }, DealStatus::Deleted { at }) => {
+                Err(Problem::not_found(format!("file {id} was deleted at height {at}")))
+            }
+            (Who::User { .. }, _) => Ok(found),
         }
-        Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
     }
-}
 
-impl Caller {
     /// A file that the caller may read: an own one, one that is shared with its account, or one that it brings the key of.
     /// The owner of the node is told why it cannot read one. Errors: 404, the same as for a file that does not exist.
     pub fn readable(&self, id: &FileId, key: Option<&FileKey>) -> Result<(Deal, Option<Box<PublicManifest>>), Problem> {
         let (deal, manifest) = self.handle.file(id)?;
         let opens = |manifest: &PublicManifest| access::open_manifest(&self.handle, id, &deal, manifest, key).is_ok();
-        let own = self.is_owner() || self.handle.account() == Some(deal.owner);
-        if own || manifest.as_deref().is_some_and(opens) {
+        if self.is_owner() || self.handle.account() == Some(deal.owner) {
+            return self.file(id);
+        }
+        if manifest.as_deref().is_some_and(opens) {
             return Ok((deal, manifest));
         }
         Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())

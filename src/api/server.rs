@@ -22,7 +22,7 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    bundle, chain, files, linger, measured, sharing, sign_in, snapshots, stats, storage, tables, tree, uploads,
+    bundle, chain, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage, tables, tree, uploads,
 };
 use crate::node::Handle;
 
@@ -40,6 +40,8 @@ pub struct Api {
     pub snapshots: Snapshots,
     /// The users.
     pub accounts: Arc<Accounts>,
+    /// Name of the page's cookie.
+    pub cookie: Arc<str>,
 }
 
 /// A running server.
@@ -68,7 +70,8 @@ pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io:
     handle.spawn(async move {
         until.run_until_cancelled(expiring.tokens.expire()).await;
     });
-    let api = Api { handle, started: Instant::now(), snapshots: Snapshots::default(), accounts };
+    let cookie = guard.cookie();
+    let api = Api { handle, started: Instant::now(), snapshots: Snapshots::default(), accounts, cookie };
     let task = tokio::spawn(connections::run(listener, router(api, guard), Bounds::STANDARD, stop));
     Ok(ApiServer { address, task })
 }
@@ -151,6 +154,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 
 fn router(api: Api, guard: Guard) -> Router {
     Router::from(routes())
+        .merge(page::routes())
         .fallback(|| async { Problem::not_found("there is no such route") })
         .layer(from_fn_with_state(guard.clone(), auth::identify))
         .layer(from_fn(problem_bodies))
@@ -165,7 +169,8 @@ async fn problem_bodies(request: axum::extract::Request, next: axum::middleware:
     let status = response.status();
     let allow = response.headers().get(header::ALLOW).cloned();
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let ours = kind.is_some_and(|kind| kind.starts_with("application/problem"));
+    // The page's are for a person.
+    let ours = kind.is_some_and(|kind| kind.starts_with("application/problem") || kind.starts_with("text/html"));
     if !status.is_client_error() || ours {
         return response;
     }

@@ -8,6 +8,7 @@ mod cluster;
 mod command_line;
 mod deals;
 mod folders;
+mod foreign;
 mod full_disk;
 mod keepers;
 mod nodes;
