@@ -4,14 +4,15 @@
 //! are checked, so that a web page in the owner's browser gets nowhere. Errors are problem JSON (RFC 9457).
 //! Not here: what is done (`node`), what the answers look like (`views`).
 
+pub mod access;
 pub mod actions;
 mod auth;
 pub mod bundle;
 mod chain;
-mod connections;
+pub(crate) mod connections;
 mod files;
 mod fill;
-mod linger;
+pub(crate) mod linger;
 pub mod measured;
 mod problem;
 pub mod range;

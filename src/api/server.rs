@@ -7,14 +7,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 
 use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, measured, snapshots, storage, tables, uploads};
+use super::{access, bundle, chain, files, linger, measured, snapshots, storage, tables, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -89,6 +89,8 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/storage/drain", post(storage::drain))
         .route("/v1/proofs/file/{id}", get(bundle::file))
         .route("/v1/proofs/account/{id}", get(bundle::account))
+        .route("/v1/s3/keys", post(access::add).get(access::list))
+        .route("/v1/s3/keys/{id}", delete(access::remove))
         .route("/v1/admin/links", post(chain::links))
         .route("/v1/admin/stop", post(chain::stop))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use super::{account, config, demo, export, files, get, init, ledger, node, put, sim, storage, testnet, tools, verify};
+use super::{
+    account, config, demo, export, files, get, init, ledger, node, put, s3, sim, storage, testnet, tools, verify,
+};
 
 /// Exit codes, at the end of the long help.
 const EXIT_CODES: &str = "\
@@ -70,6 +72,8 @@ const STORAGE: &str = "Examples:
   trullo --home net/user-1 storage audits
   trullo --home net/user-1 storage health
   trullo --home net/storage-1 storage leave";
+const S3: &str = "Examples:
+  trullo --home net/user-1 s3 keys add laptop";
 const LEDGER: &str = "Examples:
   trullo --home net/user-1 ledger status
   trullo --home net/user-1 ledger file FILE_ID --proof -o bundle.json";
@@ -108,6 +112,9 @@ pub enum Command {
     /// How storage nodes keep their promise
     #[command(subcommand, after_long_help = STORAGE)]
     Storage(storage::Verb),
+    /// Access for programs that speak S3
+    #[command(subcommand, after_long_help = S3)]
+    S3(s3::Verb),
     /// Ask the ledger
     #[command(subcommand, after_long_help = LEDGER)]
     Ledger(ledger::Verb),

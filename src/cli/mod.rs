@@ -22,6 +22,7 @@ mod ledger;
 mod measured;
 mod node;
 mod put;
+mod s3;
 mod sim;
 mod storage;
 mod terms;
@@ -88,6 +89,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
+        Command::S3(verb) => s3::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),
         Command::Sim(args) => sim::run(context, &args),
         Command::Completions(args) => tools::completions(context, &args),

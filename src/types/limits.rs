@@ -175,6 +175,11 @@ pub const CONNECTIONS_PER_PEER_MAX: u32 = 3;
 /// Connections of the HTTP interface at once; further ones wait until one of them ends.
 pub const API_CONNECTIONS_MAX: usize = 256;
 
+/// Access keys of one home.
+pub const ACCESS_KEYS_MAX: usize = 128;
+/// All of them, bytes.
+pub const ACCESS_KEYS_BYTES_MAX: usize = 64 << 10;
+
 /// A genesis file, bytes.
 pub const GENESIS_BYTES_MAX: usize = 16 << 20;
 /// A proof bundle, bytes.

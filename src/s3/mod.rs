@@ -1,0 +1,1 @@
+//! S3: the account's folders as buckets, for programs that speak that protocol.
