@@ -172,7 +172,7 @@ fn put(
     let roots: Vec<SlotRoot> = trees.iter().map(|tree| *tree.root()).collect();
     let owner = owner();
     let secrets = PutSecrets { owner: &owner, key, nonce: NONCE, seal_nonces: [[4; 24], [5; 24]] };
-    let facts = FileFacts { name: String::new(), created: Millis::ZERO };
+    let facts = FileFacts { name: String::new(), created: Millis::ZERO, kind: trullo::files::FileKind::Alone };
     let encoded = encoder.encoded().expect("a short file");
     (slots, trees, manifest::seal(&secrets, &encoded, &roots, &facts).expect("the parts fit"))
 }

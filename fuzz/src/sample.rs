@@ -256,6 +256,7 @@ pub fn txs() -> Vec<Tx> {
         Action::DrainNode { node: node_key.public().node_id(), drain: true },
         Action::SettleFile { file },
         Action::RenewFile { file, epochs: 3 },
+        Action::SetRoot { expect: Some(file), new: None },
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
 }

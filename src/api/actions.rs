@@ -97,4 +97,11 @@ pub enum ActionView {
         /// Epochs added.
         epochs: u32,
     },
+    /// An account's tree of folders has another root.
+    SetRoot {
+        /// The root before.
+        expect: Option<String>,
+        /// The root from now on.
+        new: Option<String>,
+    },
 }

@@ -64,6 +64,7 @@ fn render(bundle: &Bundle, key: &Key, record: Option<&Record>) -> Text {
 fn subject(key: &Key) -> String {
     match key {
         Key::Account(id) => format!("account {id}"),
+        Key::Root(id) => format!("root of account {id}"),
         Key::File(id) => format!("file {id}"),
         Key::Manifest(id) => format!("manifest of file {id}"),
         Key::OwnerFile(owner, id) => format!("file {id} of account {owner}"),

@@ -51,6 +51,10 @@ pub fn action(action: &Action) -> ActionView {
         Action::DrainNode { node, drain } => ActionView::DrainNode { node: node.to_string(), drain: *drain },
         Action::SettleFile { file } => ActionView::SettleFile { file: file.to_string() },
         Action::RenewFile { file, epochs } => ActionView::RenewFile { file: file.to_string(), epochs: *epochs },
+        Action::SetRoot { expect, new } => {
+            let text = |root: &Option<FileId>| root.map(|root| root.to_string());
+            ActionView::SetRoot { expect: text(expect), new: text(new) }
+        }
     }
 }
 

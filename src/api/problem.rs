@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::views::{PROBLEM_PREFIX, ProblemView};
+use crate::files::tree::TreeError;
 use crate::node::NodeError;
 use crate::store::SlotError;
 
@@ -73,6 +74,13 @@ impl From<NodeError> for Problem {
         match error {
             NodeError::NotFound { .. } => Self::not_found(detail),
             NodeError::Bad(_) => Self::bad(detail),
+            NodeError::Tree(error) => match error {
+                TreeError::NotFound(_) | TreeError::NoVersion { .. } => Self::not_found(detail),
+                TreeError::Bounds { .. } | TreeError::TooMany | TreeError::IntoItself { .. } => Self::bad(detail),
+                TreeError::Exists(_) | TreeError::Kind { .. } | TreeError::Changed(_) | TreeError::Gone(_) => {
+                    Self::new(StatusCode::CONFLICT, 8, "conflict", "something else is there", detail)
+                }
+            },
             NodeError::NotAllowed(_) => Self::forbidden(detail),
             NodeError::Refused(_) => {
                 Self::new(StatusCode::CONFLICT, 8, "refused", "the transaction is not taken in", detail)

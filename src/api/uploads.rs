@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::server::Api;
 use super::terms::{TermsView, terms};
 use super::views::FileStatus;
-use crate::files::Wanted;
+use crate::files::{FileKind, Wanted};
 use crate::ledger::record::DealStatus;
 use crate::node::files::put::{Missing, PutRequest, put as put_file};
 use crate::types::limits;
@@ -202,6 +202,7 @@ fn request(api: &Api, query: &PutQuery, len: Option<u64>) -> Result<PutRequest, 
         allow_pending: query.allow_pending.unwrap_or(config.allow_pending),
         session,
         timeout: Duration::from_millis(timeout.unwrap_or(config.timeout.get())),
+        kind: FileKind::Alone,
     })
 }
 

@@ -141,7 +141,7 @@ tables! {
         sender: String,
         /// The sender's number for it.
         nonce: u64,
-        /// What it asks for: transfer, register_node, commit_file, confirm_slots, delete_file, prove_storage, take_slot, drain_node, settle_file, renew_file.
+        /// What it asks for: transfer, register_node, commit_file, confirm_slots, delete_file, prove_storage, take_slot, drain_node, settle_file, renew_file, set_root.
         action: String,
         /// What became of it: applied or rejected.
         status: String,

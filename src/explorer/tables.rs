@@ -335,6 +335,7 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(file.to_string());
             row.epochs = Some((*epochs).into());
         }
+        Action::SetRoot { new, .. } => row.file_id = new.map(|file| file.to_string()),
     }
 }
 

@@ -22,6 +22,18 @@ use crate::wire::{self, DecodeError, PublicManifest, SlotInfo};
 /// The version of the file format.
 const VERSION: u16 = 1;
 
+/// What a file is to its owner. Nobody else can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum FileKind {
+    /// A file that was put by itself.
+    #[default]
+    Alone,
+    /// What a file in the account's folders holds.
+    Content,
+    /// A page of the folders themselves.
+    Page,
+}
+
 /// What the owner wants to know again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileFacts {
@@ -29,6 +41,8 @@ pub struct FileFacts {
     pub name: String,
     /// When it was put, since the Unix epoch.
     pub created: Millis,
+    /// What it is.
+    pub kind: FileKind,
 }
 
 /// The private facts as they are sealed.
@@ -36,6 +50,7 @@ pub struct FileFacts {
 struct Private {
     name: String,
     created: Millis,
+    kind: FileKind,
     plain_len: u64,
     compression: Compression,
 }
@@ -129,6 +144,7 @@ pub fn seal(
     let private = Private {
         name: facts.name.clone(),
         created: facts.created,
+        kind: facts.kind,
         plain_len: encoded.plain_len,
         compression: encoded.compression,
     };
@@ -172,7 +188,7 @@ impl OpenManifest {
         let private = key.manifest_key().open(&public, &sealed.private)?;
         let private: Private = wire::decode(&private, limits::MANIFEST_SEALED_BYTES_MAX)?;
         let layout = layout_of(manifest, &private).map_err(OpenError::Facts)?;
-        let facts = FileFacts { name: private.name, created: private.created };
+        let facts = FileFacts { name: private.name, created: private.created, kind: private.kind };
         let (plain_len, compression) = (private.plain_len, private.compression);
         Ok(Self { facts, plain_len, compression, layout, key, nonce: manifest.nonce })
     }

@@ -20,7 +20,7 @@ fn encoded(plain_len: u64, stored_len: u64, compression: Compression) -> Encoded
 fn sealed_with(owner: &AccountKeys, encoded: &Encoded, name: &str) -> Result<PublicManifest, SealManifestError> {
     let key = FileKey::from_bytes([3; 32]);
     let secrets = PutSecrets { owner, key: &key, nonce: [4; 32], seal_nonces: [[5; 24], [6; 24]] };
-    let facts = FileFacts { name: name.to_owned(), created: Millis::new(99) };
+    let facts = FileFacts { name: name.to_owned(), created: Millis::new(99), kind: FileKind::Content };
     seal(&secrets, encoded, &[SlotRoot::from_bytes([7; 32]); 6], &facts)
 }
 
@@ -40,7 +40,10 @@ fn resealed(change: impl FnOnce(&mut Sealed)) -> PublicManifest {
 #[test]
 fn the_owner_finds_what_was_sealed() {
     let open = OpenManifest::open(&sealed(), &owner()).expect("the owner opens it");
-    assert_eq!(open.facts(), &FileFacts { name: "holiday.jpg".to_owned(), created: Millis::new(99) });
+    assert_eq!(
+        open.facts(),
+        &FileFacts { name: "holiday.jpg".to_owned(), created: Millis::new(99), kind: FileKind::Content }
+    );
     assert_eq!((open.plain_len(), open.compression()), (1000, Compression::None));
     assert_eq!(open.layout(), &encoded(1000, 1000, Compression::None).layout);
     assert_eq!(open.plan_all().plain_len(), 1000);

@@ -14,9 +14,10 @@ pub mod pipeline;
 pub mod placement;
 pub mod proof;
 pub mod quorum;
+pub mod tree;
 
 pub use erasure::{Erasure, MissingFeature, check_cpu};
-pub use manifest::{FileFacts, OpenError, OpenManifest};
+pub use manifest::{FileFacts, FileKind, OpenError, OpenManifest};
 pub use parameters::{Layout, ParameterError, Parameters};
 pub use pipeline::{Compress, Compression, Decoder, Encoded, Encoder, RangePlan, SeekTable, Stripe, StripeRead};
 pub use placement::{Candidate, Placement, PlacementError};

@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, slot, transfer};
+use super::{audit, deal, node, payment, root, slot, transfer};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -30,6 +30,10 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         Action::DrainNode { node, .. } => slot::drain_needs(draft, *node, &mut keys),
         Action::SettleFile { file } => payment::settle_needs(draft, file, &mut keys),
         Action::RenewFile { file, .. } => keys.push(Key::File(*file)),
+        Action::SetRoot { new, .. } => {
+            keys.push(Key::Root(tx.sender()));
+            keys.extend(new.map(Key::File));
+        }
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -66,6 +70,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::DrainNode { node, drain } => slot::drain(state, at, &sender, *node, *drain),
         Action::SettleFile { file } => payment::settle(state, at, file),
         Action::RenewFile { file, epochs } => payment::renew(state, at, &sender, file, *epochs),
+        Action::SetRoot { expect, new } => root::set(state, &sender, *expect, *new),
     }
 }
 
@@ -78,7 +83,11 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         Action::DeleteFile { file } | Action::SettleFile { file } => open(file),
         Action::ProveStorage { .. } => limits::AUDIT_SAMPLES_MAX,
         Action::TakeSlot { .. } => 2,
-        Action::Transfer { .. } | Action::RegisterNode(_) | Action::DrainNode { .. } | Action::RenewFile { .. } => 0,
+        Action::Transfer { .. }
+        | Action::RegisterNode(_)
+        | Action::DrainNode { .. }
+        | Action::RenewFile { .. }
+        | Action::SetRoot { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)
 }

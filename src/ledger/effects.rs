@@ -144,6 +144,13 @@ pub enum Event {
         /// How much.
         amount: Amount,
     },
+    /// An account's tree of folders has another root.
+    RootSet {
+        /// The account.
+        account: AccountId,
+        /// The root now.
+        root: Option<FileId>,
+    },
 }
 
 impl Event {
@@ -170,6 +177,7 @@ impl Event {
             Self::NodeReleased(_) => "node_released",
             Self::Paid { .. } => "paid",
             Self::Refunded { .. } => "refunded",
+            Self::RootSet { .. } => "root_set",
         }
     }
 }

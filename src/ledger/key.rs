@@ -23,6 +23,8 @@ pub enum Key {
     Tally,
     /// An account: `Record::Account`.
     Account(AccountId),
+    /// The root of an account's tree of folders: `Record::Root`.
+    Root(AccountId),
     /// A node: `Record::Node`.
     Node(NodeId),
     /// How many storage nodes an operator has: `Record::Operator`.
@@ -58,6 +60,7 @@ const SKIP_LIST: u8 = 0x04;
 const OPERATOR_COUNT: u8 = 0x05;
 const TALLY: u8 = 0x06;
 const ACCOUNT: u8 = 0x10;
+const ROOT: u8 = 0x11;
 const NODE: u8 = 0x20;
 const OPERATOR: u8 = 0x21;
 const SUMS: u8 = 0x22;
@@ -86,6 +89,7 @@ impl Key {
             Self::OperatorCount => (OPERATOR_COUNT, [&[], &[], &[]]),
             Self::Tally => (TALLY, [&[], &[], &[]]),
             Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
+            Self::Root(id) => (ROOT, [id.as_bytes(), &[], &[]]),
             Self::Node(id) => (NODE, [id.as_bytes(), &[], &[]]),
             Self::Operator(name) => (OPERATOR, [name.as_bytes(), &[], &[]]),
             Self::Sums(id, level, index) => (SUMS, [id.as_bytes(), std::slice::from_ref(level), &index.to_be_bytes()]),
@@ -109,6 +113,7 @@ impl Key {
         let (tag, rest) = bytes.split_first()?;
         let key = match *tag {
             ACCOUNT => Self::Account(AccountId::from_bytes(rest.try_into().ok()?)),
+            ROOT => Self::Root(AccountId::from_bytes(rest.try_into().ok()?)),
             NODE => Self::Node(NodeId::from_bytes(rest.try_into().ok()?)),
             OPERATOR if rest.len() <= limits::NAME_BYTES_MAX => Self::Operator(str::from_utf8(rest).ok()?.to_owned()),
             FILE => Self::File(FileId::from_bytes(rest.try_into().ok()?)),
@@ -205,6 +210,7 @@ mod tests {
             Just(Key::OperatorCount),
             Just(Key::Tally),
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
+            id.prop_map(|raw| Key::Root(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Node(NodeId::from_bytes(raw))),
             "[a-zé ]{1,20}".prop_map(Key::Operator),
             (id, any::<u8>(), any::<u64>()).prop_map(|(n, l, i)| Key::Sums(NodeId::from_bytes(n), l, i)),

@@ -37,6 +37,7 @@ mod payment;
 pub mod promise;
 pub mod record;
 pub mod reject;
+mod root;
 mod slot;
 mod soundness;
 pub mod state;
@@ -67,6 +68,8 @@ mod promise_tests;
 mod property_tests;
 #[cfg(test)]
 mod repair_tests;
+#[cfg(test)]
+mod root_tests;
 #[cfg(test)]
 mod rule_tests;
 #[cfg(test)]

@@ -22,6 +22,7 @@ enum Act {
     Drain { node: u8, drain: bool },
     Settle { owner: u8, seed: u8, len: u64 },
     Renew { seed: u8, len: u64, epochs: u32 },
+    Root { owner: u8, expect: Option<u8>, new: Option<u8>, right: bool },
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -39,6 +40,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => (0..STORES, any::<bool>()).prop_map(|(node, drain)| Act::Drain { node, drain }),
         1 => file.prop_map(|(owner, seed, len)| Act::Settle { owner, seed, len }),
         1 => (seed.clone(), len.clone(), 1_u32..4).prop_map(|(seed, len, epochs)| Act::Renew { seed, len, epochs }),
+        1 => (0..USERS, proptest::option::of(0_u8..3), proptest::option::of(0_u8..3), any::<bool>())
+            .prop_map(|(owner, expect, new, right)| Act::Root { owner, expect, new, right }),
         1 => (0_u8..8, 0_u64..1_500).prop_map(|(to, amount)| Act::Pay { to, amount: amount + 1 }),
         4 => (seed.clone(), len.clone(), 0_u8..4, 0_u8..4).prop_map(|(seed, len, receipts, skew)| Act::Put {
             seed,
@@ -103,6 +106,14 @@ impl Act {
             }
             Self::Drain { node, drain } => Action::DrainNode { node: store(node), drain },
             Self::Settle { owner, seed, len } => Action::SettleFile { file: file(owner, seed, len).id() },
+            Self::Root { owner, expect, new, right } => {
+                let named = |seed: Option<u8>| seed.map(|seed| file(owner, seed, 3_000).id());
+                let have = match chain.state.get(&Key::Root(account(who))) {
+                    Some(Record::Root(root)) => Some(*root),
+                    _ => None,
+                };
+                Action::SetRoot { expect: if right { have } else { named(expect) }, new: named(new) }
+            }
             Self::Renew { seed, len, epochs } => Action::RenewFile { file: file(who, seed, len).id(), epochs },
             Self::Register { node, operator, capacity, storage } => {
                 let key = if node < STORES { store_key(node) } else { SecretKey::from_seed(&[60 + node; 32]) };

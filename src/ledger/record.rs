@@ -59,6 +59,8 @@ pub enum Record {
     Due(Due),
     /// At `Key::Tally`.
     Tally(Box<Tally>),
+    /// At `Key::Root`: a file of the account, final when it became the root.
+    Root(FileId),
 }
 
 impl Record {
@@ -99,6 +101,7 @@ impl Record {
             Self::DueCount(_) => matches!(key, Key::DueCount(_)),
             Self::Due(_) => matches!(key, Key::Due(..)),
             Self::Tally(_) => matches!(key, Key::Tally),
+            Self::Root(_) => matches!(key, Key::Root(_)),
         }
     }
 }

@@ -283,6 +283,21 @@ pub enum Reject {
         /// From which height on it may take them.
         from: Height,
     },
+    /// Someone else with the account's keys was quicker: the change has to be made on the present root.
+    #[error("the root of the account's tree is {}, the change was made on {}", root(.have), root(.expect))]
+    RootMoved {
+        /// The root.
+        have: Option<FileId>,
+        /// The one that was expected.
+        expect: Option<FileId>,
+    },
+    /// A file that is not final yet.
+    #[error("file {0} is not final yet")]
+    NotFinal(FileId),
+}
+
+fn root(root: &Option<FileId>) -> String {
+    root.map_or_else(|| "empty".to_owned(), |root| root.to_string())
 }
 
 impl Reject {
@@ -321,6 +336,8 @@ impl Reject {
             Self::NotDue { .. } => "not_due",
             Self::Asked { .. } => "asked",
             Self::Distrusted { .. } => "distrusted",
+            Self::RootMoved { .. } => "root_moved",
+            Self::NotFinal(_) => "not_final",
         }
     }
 }

@@ -65,6 +65,9 @@ pub enum Unsound {
     /// A deal's status, its receipts, its manifest and its owner's list contradict each other.
     #[error("the deal of file {0} contradicts itself")]
     Deal(FileId),
+    /// The root of an account's tree is no file of the account.
+    #[error("the root of account {0} is no file of it")]
+    TreeRoot(AccountId),
     /// A record's bytes do not read back as the record.
     #[error("the record at {0:?} is not that of its bytes")]
     Bytes(Key),
@@ -114,6 +117,10 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
         check_node(state, entry, duty, kept)?;
     }
     for (key, record) in state.records() {
+        if let (Key::Root(account), Record::Root(file)) = (key, record) {
+            let own = matches!(state.get(&Key::File(*file)), Some(Record::File(deal)) if deal.owner == *account);
+            own.then_some(()).ok_or(Unsound::TreeRoot(*account))?;
+        }
         if Record::from_bytes(key, &record.bytes()).as_ref() != Ok(record) {
             return Err(Unsound::Bytes(key.clone()));
         }

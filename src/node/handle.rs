@@ -75,6 +75,9 @@ pub enum NodeError {
     /// Bytes are not what they must be.
     #[error("{0}")]
     Verification(String),
+    /// The tree of folders does not allow the change.
+    #[error(transparent)]
+    Tree(#[from] crate::files::tree::TreeError),
     /// Too much is under way.
     #[error(transparent)]
     Busy(#[from] SendError),
@@ -125,6 +128,7 @@ pub(super) struct Inner {
     pub outbox: mpsc::Sender<VerifiedTx>,
     pub ordered: tokio::sync::Mutex<()>,
     pub denied: Mutex<BTreeSet<NodeId>>,
+    pub trees: super::tree::Trees,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
 }

@@ -23,6 +23,7 @@ pub mod slots;
 pub mod start;
 #[cfg(test)]
 mod testing;
+pub mod tree;
 
 pub use handle::{Handle, NodeError};
 pub use start::{Node, NodeFailure, Start, start};

@@ -207,6 +207,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         outbox,
         ordered: tokio::sync::Mutex::new(()),
         denied: Mutex::new(BTreeSet::new()),
+        trees: super::tree::Trees::default(),
         stop,
         tasks: TaskTracker::new(),
     };

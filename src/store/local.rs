@@ -29,12 +29,13 @@ const QUEUE: usize = 256;
 const WHAT: &str = "local.redb";
 const META_FORMAT: &[u8] = b"format";
 const META_CHAIN: &[u8] = b"chain";
-const TABLES: [Rows<&[u8]>; 7] = [
+const TABLES: [Rows<&[u8]>; 8] = [
     tables::LOCAL_META,
     tables::SLOTS,
     tables::FILE_SLOTS,
     tables::UPLOADS,
     tables::PUTS,
+    tables::STAGED,
     tables::MY_FILES,
     tables::SETTINGS,
 ];
@@ -206,6 +207,23 @@ impl Local {
     pub fn finish_session(&self, session: &[u8; 32], file: &FileId, sealed: &[u8]) -> Result<(), StoreError> {
         let keep = Write::put(tables::MY_FILES, *file.as_bytes(), sealed);
         self.write(vec![keep, Write::remove(tables::PUTS, *session)])
+    }
+
+    /// Keeps what was put for a path until it is in the tree. Errors: `Io`, `Stopped`.
+    pub fn put_staged(&self, session: &[u8; 32], content: &[u8]) -> Result<(), StoreError> {
+        self.write(vec![Write::put(tables::STAGED, *session, content)])
+    }
+    /// What was put for a path in a session. Errors: `Corrupted`, `Io`.
+    pub fn staged(&self, session: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(tables::STAGED, session)
+    }
+    /// All that was put and is not in the tree, after a session if given. Errors: `Corrupted`, `Io`.
+    pub fn all_staged(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.scan(tables::STAGED, &[], after, limit)
+    }
+    /// Forgets what is in the tree now. Errors: `Io`, `Stopped`.
+    pub fn remove_staged(&self, sessions: &[[u8; 32]]) -> Result<(), StoreError> {
+        self.write(sessions.iter().map(|session| Write::remove(tables::STAGED, *session)).collect())
     }
 
     /// Keeps the sealed key and name of an own file. Errors: `Io`, `Stopped`.

@@ -52,6 +52,8 @@ pub(super) const FILE_SLOTS: Rows<&[u8]> = TableDefinition::new("file_slots.v1")
 pub(super) const UPLOADS: Rows<&[u8]> = TableDefinition::new("uploads.v1");
 /// The owner's puts in progress, by session.
 pub(super) const PUTS: Rows<&[u8]> = TableDefinition::new("puts.v1");
+/// Contents that were put for a path and are not in the tree yet, by session.
+pub(super) const STAGED: Rows<&[u8]> = TableDefinition::new("staged.v1");
 /// The owner's files: file id to sealed key and name.
 pub(super) const MY_FILES: Rows<&[u8]> = TableDefinition::new("my_files.v1");
 /// Settings that the node remembers for itself.

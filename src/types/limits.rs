@@ -105,6 +105,31 @@ pub const TICKET_BLOCKS: u64 = 2_000;
 /// Blocks for which a storage node lets a ticket hold: whoever is behind the network sees tickets of those who are not.
 pub const TICKET_BLOCKS_MAX: u64 = 20_000;
 
+/// A path in a tree of folders, bytes of UTF-8.
+pub const TREE_PATH_BYTES_MAX: usize = 4_096;
+/// A part of a path, where it is to be a file's name on other systems, bytes.
+pub const TREE_NAME_BYTES_MAX: usize = 255;
+/// An entry with its versions and what is kept with it, bytes.
+pub const TREE_ENTRY_BYTES_MAX: usize = 40 << 10;
+/// One page of the tree, bytes: a change of one entry writes one page of each level.
+pub const TREE_PAGE_BYTES_MAX: usize = 128 << 10;
+/// Levels of pages above the leaves.
+pub const TREE_LEVELS_MAX: u8 = 8;
+/// Older contents of one file.
+pub const TREE_VERSIONS_MAX: usize = 100;
+/// Items in one answer of a listing.
+pub const TREE_LIST_MAX: usize = 4_096;
+/// Entries that one change of the root may touch; they are held in memory.
+pub const TREE_CHANGE_MAX: usize = 200_000;
+/// Leaves that a long walk reads ahead.
+pub const TREE_AHEAD_MAX: usize = 16;
+/// Operations in one batch.
+pub const TREE_BATCH_OPS_MAX: usize = 4_096;
+/// Batches that wait to be written together.
+pub const TREE_WAITING_MAX: usize = 256;
+/// Bytes of pages that a node keeps in memory, as they are encoded.
+pub const TREE_CACHE_BYTES_MAX: usize = 64 << 20;
+
 /// Addresses of one node in its registration.
 pub const NODE_ADDRESSES_MAX: usize = 8;
 /// One address, bytes.
@@ -194,6 +219,10 @@ pub const EXPORT_GROUP_ROWS: usize = 8_192;
 /// Heights in one exported file, so that an interrupted export loses little.
 pub const EXPORT_FILE_HEIGHTS: u64 = 100_000;
 
+const _: () = assert!(
+    TREE_ENTRY_BYTES_MAX + TREE_PATH_BYTES_MAX + 64 <= TREE_PAGE_BYTES_MAX / 2,
+    "half a page and the longest entry are no more than a page"
+);
 const _: () = assert!(TX_BYTES_MAX <= GOSSIP_BYTES_MAX, "a transaction fits one gossip message");
 const _: () = assert!(TX_BYTES_MAX <= BLOCK_PAYLOAD_BYTES_MAX, "a transaction fits a block");
 const _: () = assert!(

@@ -135,6 +135,13 @@ pub enum Action {
         /// Epochs to add, at least 1.
         epochs: u32,
     },
+    /// Makes another file the root of the sender's tree of folders, if the root is still the one that is expected.
+    SetRoot {
+        /// The root that the change was made on; nothing for the first one.
+        expect: Option<FileId>,
+        /// The root from now on, a final file of the sender; nothing to have no tree any more.
+        new: Option<FileId>,
+    },
 }
 
 impl Action {
@@ -151,6 +158,7 @@ impl Action {
             Self::DrainNode { .. } => "drain_node",
             Self::SettleFile { .. } => "settle_file",
             Self::RenewFile { .. } => "renew_file",
+            Self::SetRoot { .. } => "set_root",
         }
     }
 }

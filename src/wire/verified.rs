@@ -314,7 +314,8 @@ impl Shaped {
             Action::DeleteFile { .. }
             | Action::TakeSlot { .. }
             | Action::DrainNode { .. }
-            | Action::SettleFile { .. } => {}
+            | Action::SettleFile { .. }
+            | Action::SetRoot { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -378,7 +379,8 @@ fn each_signature(
         | Action::TakeSlot { .. }
         | Action::DrainNode { .. }
         | Action::SettleFile { .. }
-        | Action::RenewFile { .. } => Ok(()),
+        | Action::RenewFile { .. }
+        | Action::SetRoot { .. } => Ok(()),
     }
 }
 

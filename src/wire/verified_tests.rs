@@ -214,6 +214,7 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::DrainNode { node: node_id, drain: true }),
         signed(Action::SettleFile { file }),
         signed(Action::RenewFile { file, epochs: 3 }),
+        signed(Action::SetRoot { expect: None, new: Some(file) }),
     ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));

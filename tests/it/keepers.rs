@@ -28,6 +28,7 @@ pub async fn put_slots(handle: &Handle, bytes: &[u8], shards: (u8, u8)) -> PutRe
         epochs: 200,
         session: *blake3::hash(bytes).as_bytes(),
         timeout: PATIENCE,
+        kind: trullo::files::FileKind::Alone,
     };
     let pieces: Vec<_> =
         bytes.chunks(100_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();

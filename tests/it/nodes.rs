@@ -178,6 +178,7 @@ pub async fn put_bytes(handle: &Handle, bytes: Vec<u8>) -> Result<PutResult, Nod
         epochs: 10,
         session: [bytes.len() as u8; 32],
         timeout: Duration::from_secs(20),
+        kind: trullo::files::FileKind::Alone,
     };
     let pieces: Vec<_> =
         bytes.chunks(100_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
@@ -248,6 +249,7 @@ async fn a_put_that_too_few_nodes_take_ends_before_its_input_does() {
         epochs: 10,
         session: [9; 32],
         timeout: PATIENCE,
+        kind: trullo::files::FileKind::Alone,
     };
     let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[7; 65_536])));
     let refused = tokio::time::timeout(PATIENCE, put(&user, request, endless)).await.expect("an end in time");

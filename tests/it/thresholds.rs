@@ -22,6 +22,7 @@ async fn put_with(handle: &Handle, bytes: &[u8], shards: (u8, u8), wanted: Wante
         epochs: 200,
         session: *blake3::hash(bytes).as_bytes(),
         timeout: 2 * PATIENCE,
+        kind: trullo::files::FileKind::Alone,
     };
     let pieces: Vec<_> =
         bytes.chunks(100_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();

@@ -88,7 +88,7 @@ fn put_in_pieces(input: &[u8], parameters: Parameters, compress: Compress, piece
 
 fn sealed(encoded: &Encoded, slots: &[Vec<u8>]) -> PublicManifest {
     let roots: Vec<SlotRoot> = slots.iter().map(|slot| SlotRoot::from_bytes(*blake3::hash(slot).as_bytes())).collect();
-    let facts = FileFacts { name: "file".to_owned(), created: Millis::new(7) };
+    let facts = FileFacts { name: "file".to_owned(), created: Millis::new(7), kind: Default::default() };
     let (owner, key) = (owner(), key());
     let secrets = PutSecrets { owner: &owner, key: &key, nonce: NONCE, seal_nonces: [[6; 24], [7; 24]] };
     manifest::seal(&secrets, encoded, &roots, &facts).expect("the parts fit")

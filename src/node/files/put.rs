@@ -17,9 +17,9 @@ use super::session::{Session, session, slot_room};
 use super::upload::{Failures, SlotUpload, Target};
 use crate::crypto::seal::{FileKey, NONCE_BYTES};
 use crate::crypto::{Domain, hash};
-use crate::files::Wanted;
 use crate::files::manifest::{self, FileFacts, PutSecrets};
 use crate::files::pipeline::{Compress, Encoded, Encoder};
+use crate::files::{FileKind, Wanted};
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{FinalTx, Handle, NodeError};
@@ -51,6 +51,8 @@ pub struct PutRequest {
     pub session: [u8; 32],
     /// How long to wait for receipts and for finality.
     pub timeout: Duration,
+    /// What the file is to the account.
+    pub kind: FileKind,
 }
 
 /// What came of a put.
@@ -136,7 +138,7 @@ async fn store<E: std::fmt::Display>(
         Err(Ended::By(error)) => return Err(error),
         Ok(done) => done,
     };
-    let facts = FileFacts { name: request.name.clone(), created: journal.created };
+    let facts = FileFacts { name: request.name.clone(), created: journal.created, kind: request.kind };
     let seal_nonces = seal_nonces(&key, &roots, &facts);
     let secrets = PutSecrets { owner: &keys, key: &key, nonce, seal_nonces };
     let manifest =
@@ -257,7 +259,7 @@ async fn confirm_more(
 /// one with another content reuses no nonce.
 fn seal_nonces(key: &FileKey, roots: &[SlotRoot], facts: &FileFacts) -> [[u8; NONCE_BYTES]; 2] {
     let nonce = |use_of: u8| {
-        let parts = (use_of, key.as_bytes(), roots, &facts.name, facts.created);
+        let parts = (use_of, key.as_bytes(), roots, &facts.name, facts.created, facts.kind);
         let hashed = hash(Domain::Derive, &wire::encode(&(b"seal nonce", parts)));
         *hashed.first_chunk().expect("a nonce is shorter than a hash")
     };
@@ -362,7 +364,7 @@ fn hand_out(stripe: &crate::files::pipeline::Stripe, hashers: &mut [blake3::Hash
 }
 
 /// Runs work that blocks on the disk.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(in crate::node) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::store::StoreError> + Send + 'static,
 ) -> Result<T, NodeError> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(|_| NodeError::Stopping)??)

@@ -1,0 +1,110 @@
+//! Garbage: stored files of the tree that no path leads to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Tree;
+use crate::files::tree::{Content, Entry, Page, Source};
+use crate::files::{FileKind, OpenManifest};
+use crate::node::files::put::blocking;
+use crate::node::handle::NodeError;
+use crate::types::{FileId, limits};
+use crate::wire;
+
+/// How old garbage is before it is taken for that. What is younger may be on its way into the tree.
+pub(super) const GARBAGE_AGE: Duration = Duration::from_secs(86_400);
+/// Stored contents that are looked at in one go.
+const STAGED_PAGE: usize = 256;
+/// Pages that are read in one go.
+const PAGES: usize = 64;
+
+/// What there was to collect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files of the tree that paths lead to, pages too.
+    pub reached: usize,
+    /// Files that were deleted.
+    pub deleted: usize,
+    /// Files that could not be deleted yet.
+    pub failed: usize,
+    /// Files that no path leads to and that are too young.
+    pub young: usize,
+}
+
+impl Tree {
+    /// See `collect`; runs in the writer, so that nothing changes meanwhile on this node.
+    pub(super) async fn collect_now(&self, age: Duration) -> Result<Collected, NodeError> {
+        let reached = self.reached().await?;
+        let now = self.handle.clock().now();
+        let is_young = |created: crate::types::Millis| u128::from(now.saturating_sub(created).get()) < age.as_millis();
+        let mut staged = BTreeSet::new();
+        let (mut after, mut forgotten) = (None::<Vec<u8>>, Vec::new());
+        loop {
+            let rows = self.handle.local().all_staged(after.as_deref(), STAGED_PAGE)?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            for (session, bytes) in rows {
+                match wire::decode::<Content>(&bytes, limits::TREE_ENTRY_BYTES_MAX) {
+                    Ok(content) if is_young(content.put) => {
+                        staged.extend(content.pieces.iter().map(|piece| piece.file));
+                    }
+                    _ => forgotten.extend(<[u8; 32]>::try_from(session)),
+                }
+            }
+        }
+        let local = self.handle.local().clone();
+        blocking(move || local.remove_staged(&forgotten)).await?;
+        let mut done = Collected { reached: reached.len(), ..Collected::default() };
+        let mut garbage = Vec::new();
+        let keys = self.handle.keys()?;
+        self.handle.each_own_file(|file, deal| {
+            if !deal.status.is_open() || reached.contains(&file) || staged.contains(&file) {
+                return Ok(());
+            }
+            let (_, manifest) = self.handle.file(&file)?;
+            let open = manifest.and_then(|manifest| OpenManifest::open(&manifest, keys).ok());
+            match open.map(|open| open.facts().clone()) {
+                Some(facts) if facts.kind == FileKind::Alone => {}
+                Some(facts) if is_young(facts.created) => done.young += 1,
+                Some(_) => garbage.push(file),
+                // What does not open may be anything.
+                None => {}
+            }
+            Ok(())
+        })?;
+        for file in garbage {
+            match self.delete(file).await {
+                Ok(()) => done.deleted += 1,
+                Err(NodeError::Stopping) => return Err(NodeError::Stopping),
+                Err(error) => {
+                    tracing::info!(%file, %error, "garbage could not be deleted yet");
+                    done.failed += 1;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Every stored file that the present root leads to, pages too.
+    async fn reached(&self) -> Result<BTreeSet<FileId>, NodeError> {
+        let mut reached = BTreeSet::new();
+        let mut open: Vec<_> = self.root()?.into_iter().collect();
+        while !open.is_empty() {
+            let some = open.split_off(open.len().saturating_sub(PAGES));
+            let mut loaded = self.loaded();
+            let missing: Vec<_> = some.iter().filter(|page| loaded.page(page).is_none()).copied().collect();
+            loaded.load(&missing).await?;
+            for id in some {
+                let page = loaded.page(&id).ok_or_else(|| super::damaged(&id))?;
+                reached.insert(id);
+                match &*page {
+                    Page::Leaf(entries) => {
+                        reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files))
+                    }
+                    Page::Inner { children, .. } => open.extend(children.iter().map(|child| child.page)),
+                }
+            }
+        }
+        Ok(reached)
+    }
+}

@@ -1,0 +1,342 @@
+//! The writer: gathers changes that wait, writes their pages once, sets the root once, and answers all.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use futures::{StreamExt, stream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::collect::{Collected, GARBAGE_AGE};
+use super::{Applied, Tree, damaged, lock};
+use crate::files::tree::{Batch, Op, Stop, Update, View, update};
+use crate::mempool::Refusal;
+use crate::node::files::put::blocking;
+use crate::node::handle::NodeError;
+use crate::types::{AccountId, FileId, limits};
+use crate::wire::{self, Action};
+
+/// Roots on which a change is made before it is given up: each time another device was quicker.
+const TRIES: u32 = 64;
+/// Longest pause before a change is made again; a random part of it, so that two devices do not keep step.
+const PAUSE_MS_MAX: u64 = 300;
+/// Files that are deleted at the same time.
+const DELETES_AT_ONCE: usize = 64;
+/// How long one deletion may take.
+const DELETE_WITHIN: Duration = Duration::from_secs(60);
+/// How often a writer looks for garbage.
+const COLLECT_EVERY: Duration = Duration::from_secs(86_400);
+
+/// What a writer is asked for.
+pub(super) enum Job {
+    Change { batch: Batch, sessions: Vec<[u8; 32]>, answer: oneshot::Sender<Result<Applied, NodeError>> },
+    Collect { age: Duration, answer: oneshot::Sender<Result<Collected, NodeError>> },
+}
+
+struct Change {
+    batch: Batch,
+    sessions: Vec<[u8; 32]>,
+    answer: oneshot::Sender<Result<Applied, NodeError>>,
+    changed: usize,
+}
+
+/// What a root change leaves behind if it takes effect, or if it does not; kept on disk before it is asked for.
+#[derive(Clone, Default, BorshSerialize, BorshDeserialize)]
+struct Intent {
+    expect: Option<FileId>,
+    new: Option<FileId>,
+    written: Vec<FileId>,
+    freed: Vec<FileId>,
+}
+
+/// Writes until the node stops.
+pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
+    let mut undecided = recall(&tree).await;
+    let mut waiting: VecDeque<Job> = VecDeque::new();
+    let start = tokio::time::Instant::now() + COLLECT_EVERY;
+    let mut looks = tokio::time::interval_at(start, COLLECT_EVERY);
+    loop {
+        if waiting.is_empty() {
+            tokio::select! {
+                job = jobs.recv() => match job {
+                    Some(job) => waiting.push_back(job),
+                    None => return,
+                },
+                _ = looks.tick() => {
+                    if let Err(error) = tree.collect_now(GARBAGE_AGE).await {
+                        tracing::warn!(%error, "garbage of the account's folders could not be collected");
+                    }
+                    continue;
+                }
+            }
+        }
+        while let Ok(job) = jobs.try_recv() {
+            waiting.push_back(job);
+        }
+        let (mut group, mut ops) = (Vec::new(), 0);
+        while ops < limits::TREE_BATCH_OPS_MAX {
+            match waiting.pop_front() {
+                Some(Job::Change { batch, sessions, answer }) => {
+                    ops += batch.ops.len().max(1);
+                    group.push(Change { batch, sessions, answer, changed: 0 });
+                }
+                Some(Job::Collect { age, answer }) if group.is_empty() => {
+                    let _ = answer.send(tree.collect_now(age).await);
+                }
+                Some(other) => {
+                    waiting.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        if !group.is_empty() {
+            commit(&tree, group, &mut undecided).await;
+        }
+    }
+}
+
+/// What the last change left behind when the node ended; gives one of which it is not known yet whether it takes effect.
+async fn recall(tree: &Tree) -> Option<Intent> {
+    let bytes = tree.handle.local().setting(&intent_name(&tree.account)).ok().flatten()?;
+    let intent = borsh::from_slice::<Intent>(&bytes).ok()?;
+    let root = tree.root().ok()?;
+    if root == intent.expect {
+        return Some(intent);
+    }
+    if root == intent.new {
+        tree.forget(intent.freed);
+    }
+    None
+}
+
+fn intent_name(account: &AccountId) -> String {
+    format!("tree.intent.{account}")
+}
+
+/// Makes the changes of a group final, on one root after another until no other device is quicker, and answers each.
+async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Intent>) {
+    let mut tries = 0;
+    let done = loop {
+        match attempt(tree, &mut group).await {
+            Err(Failed::Moved) if tries < TRIES => tries += 1,
+            Err(Failed::Moved) => {
+                let what = format!("the account's folders changed {TRIES} times while this change was made; try again");
+                break Err(NodeError::Unavailable(what));
+            }
+            Err(Failed::By(error)) => break Err(error),
+            Ok(done) => break Ok(done),
+        }
+        group.retain(|change| !change.answer.is_closed());
+        let mut random = [0; 8];
+        let pause = getrandom::fill(&mut random).map_or(PAUSE_MS_MAX, |()| u64::from_le_bytes(random) % PAUSE_MS_MAX);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    };
+    match done {
+        Ok((root, intent)) => {
+            if let Some(intent) = intent {
+                if let Some(earlier) = undecided.take().filter(|earlier| earlier.expect == intent.expect) {
+                    // That root was not set before this one was, and now it never can be.
+                    tree.forget(earlier.written);
+                }
+                tree.forget(intent.freed);
+            }
+            done_with(tree, group.iter().flat_map(|change| change.sessions.iter().copied()).collect()).await;
+            answer_all(group, |change| Ok(Applied { root, changed: change.changed }));
+        }
+        Err(error) => answer_all(group, |_| Err(alike(&error))),
+    }
+}
+
+async fn done_with(tree: &Tree, sessions: Vec<[u8; 32]>) {
+    if sessions.is_empty() {
+        return;
+    }
+    let local = tree.handle.local().clone();
+    if let Err(error) = blocking(move || local.remove_staged(&sessions)).await {
+        tracing::warn!(%error, "what is in the tree now is still kept as being on its way");
+    }
+}
+
+fn answer_all(group: Vec<Change>, answer: impl Fn(&Change) -> Result<Applied, NodeError>) {
+    for change in group {
+        let said = answer(&change);
+        // Whoever asked may have gone.
+        let _ = change.answer.send(said);
+    }
+}
+
+/// The same failure for each of those who wait.
+fn alike(error: &NodeError) -> NodeError {
+    match error {
+        NodeError::Timeout { what, within, hint } => NodeError::Timeout { what: what.clone(), within: *within, hint },
+        NodeError::Rejected { tx, code, reason } => NodeError::Rejected { tx: *tx, code, reason: reason.clone() },
+        NodeError::Verification(what) => NodeError::Verification(what.clone()),
+        NodeError::NotFound { what, id } => NodeError::NotFound { what, id: id.clone() },
+        NodeError::Bad(what) => NodeError::Bad(what.clone()),
+        NodeError::NotAllowed(what) => NodeError::NotAllowed(what.clone()),
+        NodeError::DiskLow(low) => NodeError::DiskLow(*low),
+        NodeError::Stopping => NodeError::Stopping,
+        other => NodeError::Unavailable(other.to_string()),
+    }
+}
+
+enum Failed {
+    /// Another device was quicker.
+    Moved,
+    By(NodeError),
+}
+
+impl From<NodeError> for Failed {
+    fn from(error: NodeError) -> Self {
+        Self::By(error)
+    }
+}
+
+/// Makes the changes on the present root. Those that it does not allow are answered and taken out of the group. Gives the root
+/// and what to clean up, if anything changed.
+async fn attempt(tree: &Tree, group: &mut Vec<Change>) -> Result<(Option<FileId>, Option<Intent>), Failed> {
+    let root = tree.root()?;
+    let (view, mut loaded) = evaluate(tree, root, group).await?;
+    if group.is_empty() || view.changes().is_empty() {
+        return Ok((root, None));
+    }
+    let next = loop {
+        match update(root.as_ref(), view.changes(), &loaded) {
+            Ok(next) => break next,
+            Err(Stop::Missing(pages)) => load(tree, &root, &mut loaded, &pages).await?,
+            Err(Stop::Damaged(page)) => return Err(damaged(&page).into()),
+            Err(Stop::Refused(error)) => return Err(NodeError::from(error).into()),
+        }
+    };
+    drop(loaded);
+    set_root(tree, root, &next, view.freed()).await.map(|(root, intent)| (root, Some(intent)))
+}
+
+/// Carries the changes out in memory, one after another.
+async fn evaluate<'a>(
+    tree: &'a Tree,
+    root: Option<FileId>,
+    group: &mut Vec<Change>,
+) -> Result<(View<'static, ()>, super::Loaded<'a>), Failed> {
+    let mut view = View::new(root, &());
+    let mut loaded = tree.loaded();
+    for mut change in std::mem::take(group) {
+        let stored = change.batch.ops.iter().try_for_each(|op| match op {
+            Op::Put { path, entry, .. } => tree.check_stored(path, entry),
+            _ => Ok(()),
+        });
+        if let Err(error) = stored {
+            let _ = change.answer.send(Err(error));
+            continue;
+        }
+        let done = loop {
+            let mut trying = view.over(&loaded);
+            let done = trying.apply(&change.batch);
+            view = trying.over(&());
+            match done {
+                Err(Stop::Missing(pages)) => load(tree, &root, &mut loaded, &pages).await?,
+                Err(Stop::Damaged(page)) => return Err(damaged(&page).into()),
+                Err(Stop::Refused(error)) => break Err(error),
+                Ok(done) => break Ok(done),
+            }
+        };
+        match done {
+            Ok(done) => {
+                change.changed = done.changed;
+                group.push(change);
+            }
+            Err(error) => drop(change.answer.send(Err(error.into()))),
+        }
+    }
+    Ok((view, loaded))
+}
+
+async fn load(
+    tree: &Tree,
+    root: &Option<FileId>,
+    loaded: &mut super::Loaded<'_>,
+    pages: &[FileId],
+) -> Result<(), Failed> {
+    match loaded.load(pages).await {
+        // Who moved the root on has taken away what it replaced.
+        Err(_) if tree.root()? != *root => Err(Failed::Moved),
+        done => Ok(done?),
+    }
+}
+
+/// Writes the pages, sets the root, and says what nobody refers to any more.
+async fn set_root(
+    tree: &Tree,
+    expect: Option<FileId>,
+    next: &Update,
+    freed: Vec<FileId>,
+) -> Result<(Option<FileId>, Intent), Failed> {
+    let (written, new) = tree.write(next).await;
+    let new = match new {
+        Ok(new) => new,
+        Err(error) => {
+            tree.forget(written);
+            return Err(error.into());
+        }
+    };
+    let freed = freed.into_iter().chain(next.replaced.iter().copied()).collect();
+    let intent = Intent { expect, new, written, freed };
+    let (local, name, bytes) = (tree.handle.local().clone(), intent_name(&tree.account), wire::encode(&intent));
+    blocking(move || local.put_setting(&name, &bytes)).await?;
+    let within = Duration::from_millis(tree.handle.config().files.timeout.get());
+    match tree.handle.act(Action::SetRoot { expect, new }, within).await {
+        Ok(_) => Ok((new, intent)),
+        Err(NodeError::Rejected { code: "root_moved", .. }) => {
+            tree.forget(intent.written);
+            Err(Failed::Moved)
+        }
+        // The account's next number was taken each time: another device is busy with the same account. Nothing was sent.
+        Err(NodeError::Refused(Refusal::StaleNonce { .. })) => {
+            tree.forget(intent.written);
+            Err(Failed::Moved)
+        }
+        // It may still become final, so nothing is taken away.
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Tree {
+    /// Deletes stored files that nothing refers to, in the background. One that cannot be deleted now is garbage for later.
+    pub(super) fn forget(&self, files: Vec<FileId>) {
+        if files.is_empty() {
+            return;
+        }
+        {
+            let (mut doomed, mut cache) = (lock(&self.trees().doomed), lock(&self.trees().cache));
+            for file in &files {
+                doomed.insert(*file);
+                cache.remove(self.account, file);
+            }
+        }
+        let tree = self.clone();
+        self.handle.spawn_while_running(async move {
+            let deleting = stream::iter(files).for_each_concurrent(DELETES_AT_ONCE, |file| {
+                let tree = &tree;
+                async move {
+                    if let Err(error) = tree.delete(file).await {
+                        tracing::debug!(%file, %error, "a file that nothing refers to could not be deleted yet");
+                    }
+                    lock(&tree.trees().doomed).remove(&file);
+                }
+            });
+            deleting.await;
+        });
+    }
+
+    /// Ends the deal of a stored file, if it is open.
+    pub(super) async fn delete(&self, file: FileId) -> Result<(), NodeError> {
+        match self.handle.file(&file) {
+            Ok((deal, _)) if deal.status.is_open() => {
+                crate::node::files::remove(&self.handle, file, DELETE_WITHIN).await.map(drop)
+            }
+            Ok(_) | Err(NodeError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
