@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::handle::NodeError;
 use super::home::{self, write_file};
-use crate::crypto::seal::SealKey;
 use crate::crypto::keys::AccountKeys;
+use crate::crypto::seal::SealKey;
 use crate::types::{Millis, limits};
 use crate::wire;
 
