@@ -97,7 +97,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
 
 fn row(key: &AccessKeyView) -> [String; 5] {
     let may = if key.read_only { "read" } else { "read, write" };
-    let until = key.expires_ms.map_or_else(|| "removed".to_owned(), time);
+    let until = key.expires_ms.map_or_else(|| "it is removed".to_owned(), time);
     [key.id.clone(), key.name.clone(), may.to_owned(), time(key.created_ms), until]
 }
 

@@ -166,17 +166,12 @@ impl Gateway {
             since: req.input.if_modified_since,
             not_since: req.input.if_unmodified_since,
         };
-        let mut response = S3Response::new(HeadObjectOutput::default());
         let Some(cut) = cut(&object, &wanted, range, part_number)? else {
-            response.status = Some(axum::http::StatusCode::NOT_MODIFIED);
-            response.output.e_tag = Some(object.meta.etag());
-            response.output.last_modified = Some(meta::timestamp(object.modified()));
-            return Ok(response);
+            return Err(not_modified(&object));
         };
         let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
         let Meta { headers, .. } = &object.meta;
-        response.status = cut.partial.then_some(axum::http::StatusCode::PARTIAL_CONTENT);
-        response.output = HeadObjectOutput {
+        Ok(S3Response::new(HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
             content_range: cut.told(object.len()),
@@ -197,8 +192,7 @@ impl Gateway {
             checksum_sha256: told.checksum_sha256,
             checksum_type: told.checksum_type,
             ..HeadObjectOutput::default()
-        };
-        Ok(response)
+        }))
     }
 
     pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -211,12 +205,8 @@ impl Gateway {
             since: req.input.if_modified_since,
             not_since: req.input.if_unmodified_since,
         };
-        let mut response = S3Response::new(GetObjectOutput::default());
         let Some(cut) = cut(&object, &wanted, range, part_number)? else {
-            response.status = Some(axum::http::StatusCode::NOT_MODIFIED);
-            response.output.e_tag = Some(object.meta.etag());
-            response.output.last_modified = Some(meta::timestamp(object.modified()));
-            return Ok(response);
+            return Err(not_modified(&object));
         };
         let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
         let body = match object.entry.content() {
@@ -227,8 +217,7 @@ impl Gateway {
             _ => None,
         };
         let Meta { headers, tags, .. } = &object.meta;
-        response.status = cut.partial.then_some(axum::http::StatusCode::PARTIAL_CONTENT);
-        response.output = GetObjectOutput {
+        Ok(S3Response::new(GetObjectOutput {
             body,
             accept_ranges: Some("bytes".to_owned()),
             content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
@@ -251,8 +240,7 @@ impl Gateway {
             checksum_sha256: told.checksum_sha256,
             checksum_type: told.checksum_type,
             ..GetObjectOutput::default()
-        };
-        Ok(response)
+        }))
     }
 
     /// The bytes of a cut. Whether they can be read at all is known with the first, when the status can still say so.
@@ -388,6 +376,18 @@ impl Gateway {
         let errors = Some(errors).filter(|errors| !errors.is_empty());
         Ok(S3Response::new(DeleteObjectsOutput { deleted, errors, ..DeleteObjectsOutput::default() }))
     }
+}
+
+/// The answer to who has the object already: its head alone, which the library knows as an error.
+fn not_modified(object: &Object) -> S3Error {
+    let mut answer = error(S3ErrorCode::NotModified, "the object is the one that the client has");
+    let mut headers = axum::http::HeaderMap::new();
+    let etag = object.meta.etag().to_http_header().ok();
+    let modified = meta::http_date(&meta::timestamp(object.modified())).and_then(|date| date.parse().ok());
+    headers.extend(etag.map(|etag| (axum::http::header::ETAG, etag)));
+    headers.extend(modified.map(|modified| (axum::http::header::LAST_MODIFIED, modified)));
+    answer.set_headers(headers);
+    answer
 }
 
 fn octets() -> String {

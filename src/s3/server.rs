@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use s3s::access::{S3Access, S3AccessContext};
@@ -119,7 +119,13 @@ async fn answer(State(service): State<S3Service>, request: Request) -> Response 
     if let Err(refused) = gate(&request) {
         return refusal(refused);
     }
-    match service.call(request.map(s3s::Body::http_body_unsync)).await {
+    // The layers above do not pass on that there is no body, and the library asks for the length of any.
+    let has_body =
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    let request = request.map(|body| if has_body { s3s::Body::http_body_unsync(body) } else { s3s::Body::empty() });
+    match service.call(request).await {
+        // An answer without a body, which the library writes as an error with one (RFC 9110, section 15.4.5).
+        Ok(response) if response.status() == StatusCode::NOT_MODIFIED => response.map(|_| Body::empty()),
         Ok(response) => response.map(Body::new),
         Err(_) => refusal(error(S3ErrorCode::InternalError, "the answer could not be written")),
     }
@@ -128,7 +134,7 @@ async fn answer(State(service): State<S3Service>, request: Request) -> Response 
 fn refusal(refused: S3Error) -> Response {
     match refused.to_http_response() {
         Ok(response) => response.map(Body::new),
-        Err(_) => axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

@@ -12,6 +12,7 @@ mod nodes;
 mod processes;
 mod promise;
 mod quorum;
+mod s3;
 mod thieves;
 mod thresholds;
 mod uploads;
