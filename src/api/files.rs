@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::range;
 use super::server::Api;
 use super::views::{DeletedView, FileView};
+use crate::files::FileKind;
 use crate::ledger::{Key, Record};
 use crate::node::NodeError;
 use crate::node::files::get::OpenFile;
@@ -27,7 +28,7 @@ pub(super) fn file_id(text: &str) -> Result<FileId, Problem> {
     text.parse().map_err(|error| Problem::bad(format!("file {text:?}: {error}")))
 }
 
-/// The node's own files.
+/// The node's own files: those that were put alone, not what its folders hold.
 pub async fn list(State(api): State<Api>) -> Result<Json<Vec<FileView>>, Problem> {
     let owner = api.handle.keys()?.account_id();
     let (snapshot, nodes) = (api.handle.snapshot()?, api.handle.nodes()?);
@@ -40,7 +41,9 @@ pub async fn list(State(api): State<Api>) -> Result<Json<Vec<FileView>>, Problem
         for (key, _) in page {
             let Some(Key::OwnerFile(_, id)) = Key::from_bytes(&key) else { continue };
             let (deal, manifest) = api.handle.file(&id)?;
-            views.push(fill::file(&api.handle, &id, &deal, manifest.as_deref(), &nodes)?);
+            if fill::kind(&api.handle, manifest.as_deref()) == Some(FileKind::Alone) || manifest.is_none() {
+                views.push(fill::file(&api.handle, &id, &deal, manifest.as_deref(), &nodes)?);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::terms::terms;
 use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
+use crate::files::{FileKind, OpenManifest};
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 use crate::node::Handle;
@@ -160,6 +161,12 @@ pub fn file(
         terms: terms(handle, deal),
         slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
     })
+}
+
+/// What an own file is; nothing if this node's account cannot open its manifest.
+pub fn kind(handle: &Handle, manifest: Option<&PublicManifest>) -> Option<FileKind> {
+    let open = OpenManifest::open(manifest?, handle.keys().ok()?).ok()?;
+    Some(open.facts().kind)
 }
 
 /// Where a deal stands, why, and since which height.

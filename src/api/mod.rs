@@ -21,6 +21,8 @@ pub mod snapshots;
 pub mod storage;
 mod tables;
 pub mod terms;
+mod tree;
+pub mod tree_views;
 pub mod uploads;
 pub mod views;
 

@@ -14,7 +14,7 @@ use super::auth::{self, Guard};
 use super::connections::{self, Bounds};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{access, bundle, chain, files, linger, measured, snapshots, storage, tables, uploads};
+use super::{access, bundle, chain, files, linger, measured, snapshots, storage, tables, tree, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -65,6 +65,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/metrics", get(chain::metrics));
     let files =
         Router::new().route("/v1/files", post(uploads::put).get(files::list)).layer(DefaultBodyLimit::disable());
+    let contents = Router::new().route("/v1/tree/content", post(tree::put_content)).layer(DefaultBodyLimit::disable());
     let closed = Router::new()
         .route("/v1/status", get(chain::status))
         .route("/v1/blocks", get(chain::blocks))
@@ -93,8 +94,15 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/s3/keys/{id}", delete(access::remove))
         .route("/v1/admin/links", post(chain::links))
         .route("/v1/admin/stop", post(chain::stop))
+        .route("/v1/tree/stat", get(tree::stat))
+        .route("/v1/tree/list", get(tree::list))
+        .route("/v1/tree/file", get(tree::get))
+        .route("/v1/tree/staged", post(tree::staged))
+        .route("/v1/tree/changes", post(tree::change))
+        .route("/v1/tree/collect", post(tree::collect))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(files)
+        .merge(contents)
         .route_layer(from_fn_with_state(guard.clone(), auth::token));
     open.merge(closed)
         .fallback(|| async { Problem::not_found("there is no such route") })

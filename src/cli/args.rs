@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, export, files, get, init, ledger, node, put, s3, sim, storage, testnet, tools, verify,
+    account, config, demo, export, files, get, init, ledger, node, put, s3, sim, storage, testnet, tools, tree, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -94,16 +94,30 @@ pub enum Command {
     /// Run a network of real processes on this machine
     #[command(subcommand, after_long_help = TESTNET)]
     Testnet(testnet::Verb),
-    /// Store a file
+    /// Store a file or a directory
     Put(put::Args),
-    /// Fetch a file
+    /// Fetch a file or a folder
     Get(get::Args),
-    /// List your files
+    /// List your files, or a folder
     Ls(files::LsArgs),
     /// Show a file: status, slots, nodes
     Stat(files::StatArgs),
-    /// Delete a file
+    /// Delete a file, or a folder
     Rm(files::RmArgs),
+    /// Give a file or folder another path
+    Mv(tree::MvArgs),
+    /// Make an empty folder
+    Mkdir(tree::MkdirArgs),
+    /// Add up what a folder holds
+    Du(tree::DuArgs),
+    /// Make a folder what a directory is
+    Sync(tree::SyncArgs),
+    /// List the contents that a file has had
+    Versions(tree::VersionsArgs),
+    /// Make an older content of a file the present one
+    Restore(tree::RestoreArgs),
+    /// Delete stored files that no folder refers to
+    Gc(tree::GcArgs),
     /// Keep a file for longer
     Renew(storage::RenewArgs),
     /// How well a file is kept
@@ -118,7 +132,7 @@ pub enum Command {
     /// Ask the ledger
     #[command(subcommand, after_long_help = LEDGER)]
     Ledger(ledger::Verb),
-    /// Check a proof bundle, offline
+    /// Check the files of a folder, or a proof bundle offline
     Verify(verify::Args),
     /// Write the chain to files for other programs: Parquet, CSV, JSON lines, SQLite
     Export(export::Args),

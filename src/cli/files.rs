@@ -16,8 +16,10 @@ const ID_DIGITS_MIN: usize = 8;
 const LS: &str = "Examples:
   trullo ls
   trullo ls --json | jq -r .[].id
+  trullo ls -l /docs
+  trullo ls -R / --json
 
-A file ends soon in the last tenth of its time, or as many epochs before as files.warn_epochs says.";
+Without a path: files that stand alone, by their ids. With one: a folder. A file ends soon in the last tenth of its time, or as many epochs before as files.warn_epochs says.";
 
 const STAT: &str = "Examples:
   trullo stat photo.jpg
@@ -26,6 +28,8 @@ const STAT: &str = "Examples:
 const RM: &str = "Examples:
   trullo rm photo.jpg
   trullo rm 3f9c0a41d2b7e685
+  trullo rm /docs/draft.txt
+  trullo rm -r /docs/old
 
 The ledger ends the file's deal and the storage nodes free its slots. The epoch that has begun is paid; what is left of the
 price comes back. There is no way to undo it.";
@@ -36,7 +40,17 @@ const AMBIGUOUS_TOLD: usize = 8;
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
 #[command(after_long_help = LS)]
-pub struct LsArgs {}
+pub struct LsArgs {
+    /// A folder; default: files that stand alone
+    #[arg(value_name = "/PATH")]
+    path: Option<String>,
+    /// Mode, size, time, version and id too
+    #[arg(short, long, requires = "path")]
+    long: bool,
+    /// With all that is below
+    #[arg(short = 'R', long, requires = "path")]
+    recursive: bool,
+}
 
 /// Arguments of `stat`.
 #[derive(Debug, Args)]
@@ -50,12 +64,18 @@ pub struct StatArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = RM)]
 pub struct RmArgs {
-    /// The file: its id, the first digits of it, or its name
+    /// The file: its id, the first digits of it, its name; or its path
     file: String,
+    /// A folder goes with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
 }
 
 /// Lists the account's files.
-pub fn ls(context: &Context, _: &LsArgs) -> Result<()> {
+pub fn ls(context: &Context, args: &LsArgs) -> Result<()> {
+    if let Some(path) = &args.path {
+        return super::tree::ls(context, path, args.long, args.recursive);
+    }
     let client = context.client()?;
     let files: Vec<FileView> = block_on(NOTHING_CHANGED, client.get("/v1/files"))?;
     context.out.result(&files, || {
@@ -83,6 +103,9 @@ pub fn stat(context: &Context, args: &StatArgs) -> Result<()> {
 
 /// Deletes one file.
 pub fn rm(context: &Context, args: &RmArgs) -> Result<()> {
+    if super::tree::is_remote(&args.file) {
+        return super::tree::rm(context, &args.file, args.recursive);
+    }
     let client = context.client()?;
     let deleted: DeletedView = block_on("the deletion may still become final; see `trullo ls`", async {
         let file = resolve(&client, &args.file).await?;

@@ -14,6 +14,7 @@ use super::context::{Context, block_on};
 use super::errors::{CliError, Exit};
 use super::files::{refuse_ended, resolve};
 use super::output::{Progress, short, size};
+use super::tree::{Pull, is_remote, pull, pull_file, remote};
 use crate::api::views::FileView;
 
 const EXAMPLES: &str = "Examples:
@@ -21,6 +22,8 @@ const EXAMPLES: &str = "Examples:
   trullo get 3f9c0a41d2b7e685 -o copy.jpg    # by the first digits of its id
   trullo get docs.tar - | tar x
   trullo get photo.jpg --range 0..1024 -o head.bin
+  trullo get /docs/notes.txt --version 3 -o old.txt
+  trullo get -r /docs ~/docs
 
 Bytes go to OUT.<id>.part, which becomes OUT when it is complete. An interrupted get goes on where it was.
 Every byte is verified by the node against the roots on the chain before it arrives here.";
@@ -33,7 +36,7 @@ const KEPT: &str = "what has arrived is kept in the .part file: run the same com
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The file: its id, the first digits of it, or its name
+    /// The file: its id, the first digits of it, its name; or its path
     file: String,
     /// Where to write it; `-` for stdout; default: its name, in this directory
     #[arg(value_name = "OUT", conflicts_with = "output")]
@@ -47,12 +50,22 @@ pub struct Args {
     /// Only these bytes: FROM..TO, without TO; either may be left out
     #[arg(long, value_name = "FROM..TO", value_parser = parse_range)]
     range: Option<Range>,
+    /// Make the directory OUT what the folder is, with all that is in it
+    #[arg(short, long, requires = "out")]
+    recursive: bool,
+    /// A path's version, as `versions` says
+    #[arg(long, value_name = "N", conflicts_with = "recursive")]
+    version: Option<u64>,
+    /// Compare contents even where size and time are the same
+    #[arg(long)]
+    checksum: bool,
 }
 
 impl Args {
     /// A get of a whole file to a path.
     pub fn of(file: &str, out: &Path) -> Self {
-        Self { file: file.to_owned(), out: None, output: Some(out.to_owned()), force: false, range: None }
+        let (file, output, range) = (file.to_owned(), Some(out.to_owned()), None);
+        Self { file, out: None, output, force: false, range, recursive: false, version: None, checksum: false }
     }
 }
 
@@ -86,6 +99,9 @@ fn parse_range(text: &str) -> Result<Range, String> {
 /// Fetches the file.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let client = context.client()?;
+    if is_remote(&args.file) {
+        return block_on(KEPT, fetch_path(context, args, &client));
+    }
     let started = std::time::Instant::now();
     let (file_id, out, bytes, resumed_bytes) = block_on(KEPT, fetch(context, args, &client))?;
     let seconds = started.elapsed().as_secs_f64();
@@ -97,6 +113,20 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     context.out.line("summary", &summary, || Some(out))?;
     Ok(())
+}
+
+/// Fetches what is at a path. Errors: exit 2 for a range, which paths do not have here.
+async fn fetch_path(context: &Context, args: &Args, client: &Client) -> Result<()> {
+    if args.range.is_some() {
+        let error = CliError::new(Exit::Usage, "--range is for a file that is named by its id");
+        return Err(error.hint(format!("trullo ls -l {} says the id", args.file)).into());
+    }
+    let how = Pull { force: args.force, checksum: args.checksum, version: args.version };
+    let out = args.output.as_deref().or(args.out.as_deref());
+    match out.filter(|_| args.recursive) {
+        Some(dir) => pull(context, client, &remote(&args.file)?, dir, &how).await,
+        None => pull_file(context, client, &args.file, out, &how).await,
+    }
 }
 
 /// Fetches the file; gives its id, where it is, its bytes, and how many of them were there already.

@@ -28,6 +28,7 @@ mod storage;
 mod terms;
 mod testnet;
 mod tools;
+mod tree;
 mod verify;
 
 use std::ffi::OsString;
@@ -81,6 +82,13 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Ls(args) => files::ls(context, &args),
         Command::Stat(args) => files::stat(context, &args),
         Command::Rm(args) => files::rm(context, &args),
+        Command::Mv(args) => tree::mv(context, &args),
+        Command::Mkdir(args) => tree::mkdir(context, &args),
+        Command::Du(args) => tree::du(context, &args),
+        Command::Sync(args) => tree::sync(context, &args),
+        Command::Versions(args) => tree::versions(context, &args),
+        Command::Restore(args) => tree::restore(context, &args),
+        Command::Gc(args) => tree::gc(context, &args),
         Command::Renew(args) => storage::renew(context, &args),
         Command::File(verb) => storage::file(context, &verb),
         Command::Storage(verb) => storage::run(context, &verb),

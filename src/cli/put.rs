@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
-use reqwest::{Body, Method, header};
+use reqwest::{Body, Method, RequestBuilder, header};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 use tokio_util::io::ReaderStream;
 
@@ -20,6 +21,7 @@ use super::client::Client;
 use super::context::{Context, block_on, unreadable};
 use super::errors::{CliError, Exit};
 use super::output::{Progress, short, size};
+use super::tree::{Push, push, push_file, remote};
 use crate::api::uploads::{PendingView, PutView};
 use crate::api::views::{FileStatus, StatusView};
 use crate::config::raw::Size;
@@ -34,8 +36,10 @@ const EXAMPLES: &str = "Examples:
   trullo put photo.jpg --min-confirmations 5 --allow-pending false --timeout 2m
   tar c ~/docs | trullo put - --name docs.tar
   id=$(trullo put -q photo.jpg)
+  trullo put photo.jpg /holiday/beach.jpg
+  trullo put -r ~/docs /docs --keep 3
 
-Prints the file's id. With --json the last line is
+Without a path the file stands alone, and its id is printed. With --json the last line is
   {\"type\":\"summary\",\"file_id\":..,\"status\":\"final\",\"height\":..,\"bytes\":..,\"seconds\":..}
 An interrupted put goes on where it was when the same command is run again, unless the file was changed.
 
@@ -54,8 +58,20 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The file, or `-` for stdin
+    /// The file, or `-` for stdin; with -r a directory
     file: PathBuf,
+    /// Where to, in your folders: a path from `/` on; without it the file stands alone, by its id
+    #[arg(value_name = "/PATH", conflicts_with = "name")]
+    to: Option<String>,
+    /// Make the folder what the directory is, with all that is in it
+    #[arg(short, long, requires = "to")]
+    recursive: bool,
+    /// Older contents of a file that are kept; default: files.keep_versions
+    #[arg(long, value_name = "N", requires = "to")]
+    keep: Option<usize>,
+    /// Compare contents even where size and time are the same
+    #[arg(long, requires = "to")]
+    checksum: bool,
     /// Name to keep it under; default: the file's own. Needed with `-`
     #[arg(long)]
     name: Option<String>,
@@ -129,11 +145,27 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Those that a file at a path can have. Errors: exit 2 for the others.
+    fn of_contents(&self) -> Result<Vec<(&'static str, String)>> {
+        let query = self.query()?;
+        match query.iter().find(|(name, _)| !["data_shards", "parity_shards", "timeout_ms"].contains(name)) {
+            Some((name, _)) => {
+                let flag = name.replace('_', "-");
+                let error = CliError::new(Exit::Usage, format!("--{flag} is for a file that stands alone"));
+                Err(error.hint(format!("set {name} in [files] of the configuration, or leave the path out")).into())
+            }
+            None => Ok(query),
+        }
+    }
+}
+
 impl Args {
     /// A put of a file as it is.
     pub fn of(file: &Path) -> Self {
         let file = file.to_owned();
-        Self { file, name: None, settings: Settings::default() }
+        let (to, keep, name, settings) = (None, None, None, Settings::default());
+        Self { file, to, recursive: false, keep, checksum: false, name, settings }
     }
 }
 
@@ -147,6 +179,16 @@ struct Summary {
 /// Stores the file.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let client = context.client()?;
+    if let Some(to) = &args.to {
+        let (settings, keep, checksum) = (args.settings.of_contents()?, args.keep, args.checksum);
+        let how = Push { settings, keep, checksum, ..Push::default() };
+        return block_on(KEPT, async {
+            match args.recursive {
+                true => push(context, &client, &args.file, &remote(to)?, &how).await,
+                false => push_file(context, &client, &args.file, to, &how).await,
+            }
+        });
+    }
     let started = Instant::now();
     let put = block_on(KEPT, store(context, args, &client))?;
     let seconds = started.elapsed().as_secs_f64();
@@ -203,43 +245,84 @@ pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<Pu
         })?;
         query.push(("name", name));
         let progress = Arc::new(context.out.progress("sending", None, 0));
-        let body = body(tokio::io::stdin(), &progress);
-        let request = client.request(Method::POST, "/v1/files").query(&query).body(body);
-        return finish(client.json(request).await, &progress);
+        let request = client.request(Method::POST, "/v1/files").query(&query);
+        let put = send_stdin(client, request, &progress).await;
+        progress.clear();
+        return put;
     }
     let path = tokio::fs::canonicalize(&args.file).await.map_err(|error| unreadable(&args.file, &error))?;
-    let mut file = tokio::fs::File::open(&path).await.map_err(|error| unreadable(&path, &error))?;
-    let before = file.metadata().await.map_err(|error| unreadable(&path, &error))?;
-    if !before.is_file() {
-        let error = CliError::new(Exit::Usage, format!("{} is no file", path.display()));
-        return Err(error.hint("pack a directory: tar c DIR | trullo put - --name DIR.tar").into());
-    }
-    if before.len() == 0 && file.read(&mut [0]).await.map_err(|error| unreadable(&path, &error))? > 0 {
-        let error = CliError::new(Exit::Usage, format!("{} does not say how long it is", path.display()));
-        return Err(error.hint(format!("trullo put - --name NAME < {}", path.display())).into());
+    let meta = tokio::fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
+    if meta.is_dir() {
+        let error = CliError::new(Exit::Usage, format!("{} is a directory", path.display()));
+        let hint = format!("trullo put -r {0} /PATH keeps it as a folder; or tar c {0} | trullo put - --name DIR.tar", path.display());
+        return Err(error.hint(hint).into());
     }
     let own = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     query.push(("name", args.name.clone().unwrap_or(own)));
-    query.push(("session", session(&path, &before, &client.status().await?)));
-    let progress = Arc::new(context.out.progress("sending", Some(before.len()), 0));
-    let broken = Arc::new(OnceLock::new());
-    let body = body(Whole { source: file.take(before.len()), broken: Arc::clone(&broken) }, &progress);
+    query.push(("session", session(&path, &meta, &client.status().await?)));
+    let progress = Arc::new(context.out.progress("sending", Some(meta.len()), 0));
     let request = client.request(Method::POST, "/v1/files").query(&query);
-    let request = request.header(header::CONTENT_LENGTH, before.len()).body(body);
-    let put = finish(client.json(request).await, &progress);
-    // A source that breaks off ends the request too; only the source knows why.
-    if let Some(error) = broken.get() {
-        return Err(unreadable(&path, error).into());
-    }
-    let put = put?;
-    let after = tokio::fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
-    if version(&before) != version(&after) {
+    let put: Result<Sent<PutView>> = send_file(client, request, &path, &meta, &progress).await;
+    progress.clear();
+    let Sent { answer: put, changed } = put?;
+    if changed {
         let (path, id) = (path.display(), &put.file_id);
         let error =
             CliError::new(Exit::Conflict, format!("{path} was changed while it was read; {id} may be a mixture"));
         return Err(error.hint(format!("put it again, and remove that one: trullo rm {id}")).into());
     }
     Ok(put)
+}
+
+/// The node's answer to a file that was sent.
+pub struct Sent<T> {
+    /// The answer.
+    pub answer: T,
+    /// Whether the file was changed while it was read.
+    pub changed: bool,
+}
+
+/// Sends a file as the body of a request. `meta` is what its session was made of: another content would not fit that.
+/// Errors: exit 8 if it is another file by now; 2 for what is no regular file; what the node says.
+pub async fn send_file<T: DeserializeOwned>(
+    client: &Client,
+    request: RequestBuilder,
+    path: &Path,
+    meta: &Metadata,
+    progress: &Arc<Progress>,
+) -> Result<Sent<T>> {
+    let mut file = tokio::fs::File::open(path).await.map_err(|error| unreadable(path, &error))?;
+    let before = file.metadata().await.map_err(|error| unreadable(path, &error))?;
+    if !before.is_file() {
+        return Err(CliError::new(Exit::Usage, format!("{} is no file", path.display())).into());
+    }
+    if before.len() == 0 && file.read(&mut [0]).await.map_err(|error| unreadable(path, &error))? > 0 {
+        let error = CliError::new(Exit::Usage, format!("{} does not say how long it is", path.display()));
+        return Err(error.hint(format!("trullo put - --name NAME < {}", path.display())).into());
+    }
+    if (before.len(), version(&before)) != (meta.len(), version(meta)) {
+        let error = CliError::new(Exit::Conflict, format!("{} was changed meanwhile", path.display()));
+        return Err(error.hint("run the same command again when nothing writes to it").into());
+    }
+    let broken = Arc::new(OnceLock::new());
+    let body = body(Whole { source: file.take(before.len()), broken: Arc::clone(&broken) }, progress);
+    let answer = client.json(request.header(header::CONTENT_LENGTH, before.len()).body(body)).await;
+    // A source that breaks off ends the request too; only the source knows why.
+    if let Some(error) = broken.get() {
+        return Err(unreadable(path, error).into());
+    }
+    let answer = answer?;
+    let after = tokio::fs::metadata(path).await.map_err(|error| unreadable(path, &error))?;
+    Ok(Sent { answer, changed: version(&before) != version(&after) })
+}
+
+/// Sends stdin as the body of a request. Errors: what the node says.
+pub async fn send_stdin<T: DeserializeOwned>(
+    client: &Client,
+    request: RequestBuilder,
+    progress: &Arc<Progress>,
+) -> Result<T> {
+    client.json(request.body(body(tokio::io::stdin(), progress))).await
 }
 
 /// A file that has as many bytes as were announced, or breaks off with an error that is kept.
@@ -264,11 +347,6 @@ impl<R: AsyncRead + Unpin> AsyncRead for Whole<R> {
     }
 }
 
-fn finish(put: Result<PutView>, progress: &Progress) -> Result<PutView> {
-    progress.clear();
-    put
-}
-
 /// The bytes as a request's body; the last wait, for the chain, is said when they have ended.
 fn body(source: impl AsyncRead + Send + 'static, progress: &Arc<Progress>) -> Body {
     let counted = Arc::clone(progress);
@@ -288,7 +366,15 @@ fn version(meta: &Metadata) -> [i64; 4] {
 
 /// Names this put: the same file, unchanged, of the same account goes on where it was.
 fn session(path: &Path, meta: &Metadata, status: &StatusView) -> String {
-    let path = path.as_os_str().as_encoded_bytes();
-    let file = (path, meta.dev(), meta.ino(), meta.len(), version(meta));
-    hex::encode(hash(Domain::Session, &wire::encode(&(file, &status.chain, &status.account))))
+    hex::encode(hash(Domain::Session, &wire::encode(&(facts(path, meta), &status.chain, &status.account))))
+}
+
+/// The same for a file that is to be at a remote path. `whose` are chain and account.
+pub fn session_of(path: &Path, meta: &Metadata, whose: &(String, Option<String>), remote: &str) -> String {
+    hex::encode(hash(Domain::Session, &wire::encode(&(facts(path, meta), whose, remote))))
+}
+
+/// What tells one content of a file from another.
+fn facts<'a>(path: &'a Path, meta: &Metadata) -> (&'a [u8], u64, u64, u64, [i64; 4]) {
+    (path.as_os_str().as_encoded_bytes(), meta.dev(), meta.ino(), meta.len(), version(meta))
 }

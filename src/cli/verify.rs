@@ -17,16 +17,23 @@ const EXAMPLES: &str = "Examples:
   trullo verify bundle.json --genesis genesis.json
   trullo ledger file photo.jpg --proof | trullo verify - --genesis genesis.json
   trullo verify bundle.json --genesis genesis.json --json
+  trullo verify /docs --read
 
-Needs no node and no network: only the genesis file, which you must have from a source that you trust.
+A remote path: says whether every file below it is there and whole, by the health of its slots; with --read
+every byte is read and compared. Exit 7: some are bad.
+A bundle: needs no node and no network: only the genesis file, which you must have from a source that you trust.
 Exit 0: everything the bundle says is proven. Exit 7: it is not.";
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The bundle, or `-` for stdin
+    /// A path in your folders; or a bundle, `-` for stdin
+    #[arg(value_name = "/PATH|BUNDLE")]
     bundle: PathBuf,
+    /// Read every byte of the files, and compare
+    #[arg(long, conflicts_with = "genesis")]
+    read: bool,
     /// The network's genesis file; default: the one in --home
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
@@ -34,6 +41,11 @@ pub struct Args {
 
 /// Verifies the bundle.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
+    // Without a genesis file, and where no such file is on this machine, a path from `/` on is one of the folders.
+    let named = args.bundle.to_str().filter(|path| super::tree::is_remote(path));
+    if let Some(path) = named.filter(|_| args.genesis.is_none() && (args.read || !args.bundle.is_file())) {
+        return super::tree::verify(context, path, args.read);
+    }
     let genesis = match &args.genesis {
         Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
         None => context.open_home()?.read_genesis()?,

@@ -195,6 +195,12 @@ pub const KEYS: &[Key] = &[
         "A file is said to end soon so many epochs before it does; 0 for never. Default: in the last tenth of its time",
     ),
     key(
+        "files.keep_versions",
+        Kind::Number,
+        Some("0"),
+        "Older contents that are kept of a file in a folder, 0 to 100; they cost as much as the file itself",
+    ),
+    key(
         "files.timeout_ms",
         Kind::Number,
         Some("30000"),

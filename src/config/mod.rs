@@ -176,6 +176,8 @@ pub struct Files {
     pub epochs: u32,
     /// Epochs before its end at which a deal ends soon; nothing for a tenth of its time.
     pub warn_epochs: Option<u64>,
+    /// Older contents of a file in a folder that are kept.
+    pub keep_versions: usize,
     /// How long a put waits for confirmations and for finality.
     pub timeout: Millis,
 }
@@ -354,6 +356,10 @@ impl Check<'_> {
                 .warn_epochs
                 .map(|epochs| self.within("files.warn_epochs", epochs, 0..=1 << 32))
                 .transpose()?,
+            keep_versions: {
+                let most = limits::TREE_VERSIONS_MAX as u64;
+                narrow(self.within("files.keep_versions", raw.keep_versions, 0..=most)?)
+            },
             timeout: Millis::new(self.within("files.timeout_ms", raw.timeout_ms, 100..=3_600_000)?),
         })
     }

@@ -114,6 +114,7 @@ pub struct RawFiles {
     pub allow_pending: bool,
     pub epochs: u64,
     pub warn_epochs: Option<u64>,
+    pub keep_versions: u64,
     pub timeout_ms: u64,
 }
 

@@ -15,4 +15,5 @@ mod quorum;
 mod s3;
 mod thieves;
 mod thresholds;
+mod tree;
 mod uploads;

@@ -1,0 +1,348 @@
+//! Folder routes: listing, changing and reading the folders of the node's account.
+//!
+//! Paths are as people write them, `/a/b`. What a folder holds is changed by a list of operations that take effect together; the
+//! bytes of a file are stored first, and a path is given to them by such an operation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use serde::Deserialize;
+
+use super::chain::tokio_stream;
+use super::problem::Problem;
+use super::range;
+use super::server::Api;
+use super::tree_views::{
+    ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, OpRequest,
+    PieceView, StagedRequest, StagedView,
+};
+use crate::files::tree::{self, Batch, Content, Entry, Expect, Item, Kind, Op, Piece, TreeError};
+use crate::node::NodeError;
+use crate::node::tree::{ContentRequest, Tree};
+use crate::types::{Millis, limits};
+
+/// Sessions in one question.
+const SESSIONS_MAX: usize = 4_096;
+
+/// Where.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathQuery {
+    path: String,
+    version: Option<u64>,
+}
+
+/// What is to be listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    path: String,
+    #[serde(default)]
+    recursive: bool,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Settings of a content; the body is its bytes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentQuery {
+    session: Option<String>,
+    data_shards: Option<u8>,
+    parity_shards: Option<u8>,
+    timeout_ms: Option<u64>,
+}
+
+fn path(text: &str) -> Result<String, Problem> {
+    Ok(tree::path(text).map_err(NodeError::from)?)
+}
+
+fn prefix(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}/") }
+}
+
+fn not_found(path: &str) -> Problem {
+    NodeError::from(TreeError::NotFound(path.to_owned())).into()
+}
+
+fn content_view(content: &Content) -> ContentView {
+    let piece = |piece: &Piece| PieceView { file_id: piece.file.to_string(), bytes: piece.len };
+    ContentView {
+        version: content.number,
+        bytes: content.len(),
+        hash: content.hash.map(hex::encode),
+        put_ms: content.put.get(),
+        pieces: content.pieces.iter().map(piece).collect(),
+    }
+}
+
+fn content(view: &ContentView) -> Result<Content, Problem> {
+    let piece = |piece: &PieceView| {
+        let file = super::files::file_id(&piece.file_id)?;
+        Ok::<_, Problem>(Piece { file, len: piece.bytes })
+    };
+    let pieces: Vec<_> = view.pieces.iter().map(piece).collect::<Result<_, _>>()?;
+    let hash = view.hash.as_ref().map(|text| session(text)).transpose()?;
+    let content = Content { number: 0, pieces, hash, put: Millis::new(view.put_ms) };
+    if content.len() != view.bytes {
+        return Err(Problem::bad(format!("a content of {} bytes in pieces of {}", view.bytes, content.len())));
+    }
+    Ok(content)
+}
+
+/// 32 bytes in hexadecimal.
+fn session(text: &str) -> Result<[u8; 32], Problem> {
+    let mut session = [0; 32];
+    hex::decode_to_slice(text, &mut session).map_err(|_| Problem::bad("64 hexadecimal digits are needed"))?;
+    Ok(session)
+}
+
+fn entry_view(path: &str, entry: &Entry) -> EntryView {
+    let (kind, target, content) = match &entry.kind {
+        Kind::File(content) => (EntryKind::File, None, Some(content_view(content))),
+        Kind::Folder => (EntryKind::Folder, None, None),
+        Kind::Symlink(target) => (EntryKind::Symlink, Some(target.clone()), None),
+    };
+    EntryView {
+        path: format!("/{}", path.strip_suffix('/').unwrap_or(path)),
+        kind,
+        mode: Some(entry.mode),
+        mtime_ns: Some(entry.mtime_ns),
+        target,
+        content,
+        versions: entry.versions.iter().map(|version| content_view(&version.content)).collect(),
+    }
+}
+
+fn folder_view(prefix: &str, own: Option<&Entry>) -> EntryView {
+    EntryView {
+        path: format!("/{}", prefix.strip_suffix('/').unwrap_or(prefix)),
+        kind: EntryKind::Folder,
+        mode: own.filter(|entry| matches!(entry.kind, Kind::Folder)).map(|entry| entry.mode),
+        mtime_ns: own.filter(|entry| matches!(entry.kind, Kind::Folder)).map(|entry| entry.mtime_ns),
+        target: None,
+        content: None,
+        versions: Vec::new(),
+    }
+}
+
+/// What is at a path.
+pub async fn stat(State(api): State<Api>, Query(query): Query<PathQuery>) -> Result<Json<EntryView>, Problem> {
+    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+    if let Some(entry) = tree.stat(&path).await? {
+        return Ok(Json(entry_view(&path, &entry)));
+    }
+    if !tree.is_folder(&path).await? {
+        return Err(not_found(&path));
+    }
+    let own = if path.is_empty() { None } else { tree.stat(&prefix(&path)).await? };
+    Ok(Json(folder_view(&path, own.as_ref())))
+}
+
+/// What is in a folder, or below it at any depth.
+pub async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Json<ListView>, Problem> {
+    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+    let wanted = tree::Query {
+        prefix: prefix(&path),
+        after: query.after.clone().unwrap_or_default(),
+        delimiter: if query.recursive { String::new() } else { "/".to_owned() },
+        limit: query.limit.unwrap_or(1_000).clamp(1, limits::TREE_LIST_MAX),
+    };
+    let listing = tree.list(&wanted).await?;
+    if listing.items.is_empty() && wanted.after.is_empty() && !path.is_empty() {
+        return match tree.stat(&path).await? {
+            Some(entry) => Ok(Json(ListView { entries: vec![entry_view(&path, &entry)], next: None })),
+            None => Err(not_found(&path)),
+        };
+    }
+    let next = listing.items.last().filter(|_| listing.more).map(|item| item.key().to_owned());
+    let view = |item: &Item| match item {
+        // The folder's own entry is what was asked about, not what is in it; with all depths it is of use.
+        Item::Entry(path, _) if *path == wanted.prefix && !query.recursive => None,
+        Item::Entry(path, entry) if path.ends_with('/') => Some(folder_view(path, Some(entry))),
+        Item::Entry(path, entry) => Some(entry_view(path, entry)),
+        Item::Folder(path, own) => Some(folder_view(path, own.as_ref())),
+    };
+    Ok(Json(ListView { entries: listing.items.iter().filter_map(view).collect(), next }))
+}
+
+/// Stores the bytes of a file that is to get a path.
+pub async fn put_content(
+    State(api): State<Api>,
+    Query(query): Query<ContentQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ContentView>, Problem> {
+    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()).and_then(|len| len.parse().ok());
+    let shards = match (query.data_shards, query.parity_shards) {
+        (Some(data), Some(parity)) => Some((data, parity)),
+        (None, None) => None,
+        _ => return Err(Problem::bad("data_shards and parity_shards are given together or not at all")),
+    };
+    let request = ContentRequest {
+        len,
+        session: query.session.as_ref().map(|text| session(text)).transpose()?,
+        shards,
+        timeout: query.timeout_ms.map(|ms| Duration::from_millis(ms.clamp(100, 3_600_000))),
+    };
+    let content = Tree::of(&api.handle)?.put_content(request, body.into_data_stream()).await?;
+    Ok(Json(content_view(&content)))
+}
+
+/// What an interrupted put has stored already.
+pub async fn staged(State(api): State<Api>, Json(request): Json<StagedRequest>) -> Result<Json<StagedView>, Problem> {
+    if request.sessions.len() > SESSIONS_MAX {
+        return Err(Problem::bad(format!("{} sessions; at most {SESSIONS_MAX}", request.sessions.len())));
+    }
+    let tree = Tree::of(&api.handle)?;
+    let mut contents = BTreeMap::new();
+    for text in request.sessions {
+        if let Some(content) = tree.staged(&session(&text)?)? {
+            contents.insert(text, content_view(&content));
+        }
+    }
+    Ok(Json(StagedView { contents }))
+}
+
+/// Changes folders.
+pub async fn change(
+    State(api): State<Api>,
+    Json(request): Json<ChangesRequest>,
+) -> Result<Json<ChangesView>, Problem> {
+    let tree = Tree::of(&api.handle)?;
+    let keep = api.handle.config().files.keep_versions;
+    let (mut ops, mut sessions) = (Vec::new(), Vec::new());
+    for op in &request.ops {
+        if let OpRequest::Put { session: Some(text), .. } = op {
+            sessions.push(session(text)?);
+        }
+        ops.extend(resolve(&tree, op, keep).await?);
+    }
+    let done = tree.apply(Batch { ops, folders: true }, sessions).await?;
+    Ok(Json(ChangesView { root: done.root.map(|root| root.to_string()), changed: done.changed as u64 }))
+}
+
+/// The operation that a request means, by what is there now.
+async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>, Problem> {
+    let some = |text: &str| match path(text)? {
+        root if root.is_empty() => Err(Problem::bad("the root of all folders has no name to change")),
+        path => Ok(path),
+    };
+    Ok(Some(match op {
+        OpRequest::Put { path, kind, content: bytes, target, mode, mtime_ns, keep: own_keep, new, .. } => {
+            let bare = some(path)?;
+            let (path, kind) = match (kind, bytes, target) {
+                (EntryKind::File, Some(bytes), None) => (bare, Kind::File(content(bytes)?)),
+                (EntryKind::Folder, None, None) => (prefix(&bare), Kind::Folder),
+                (EntryKind::Symlink, None, Some(target)) => (bare, Kind::Symlink(target.clone())),
+                _ => return Err(Problem::bad(format!("{path}: a file has content, a link a target, a folder neither"))),
+            };
+            let entry = Entry { mode: *mode, mtime_ns: *mtime_ns, ..Entry::of(kind) };
+            let expect = if *new { Expect::Absent } else { Expect::Any };
+            Op::Put { path, entry: Box::new(entry), keep: own_keep.unwrap_or(keep), expect }
+        }
+        OpRequest::Remove { path: text, recursive, missing_ok } => {
+            let bare = path(text)?;
+            let expect = if *missing_ok { Expect::Any } else { Expect::Present };
+            if !bare.is_empty() && tree.stat(&bare).await?.is_some() {
+                return Ok(Some(Op::Remove { path: bare, expect }));
+            }
+            match (tree.is_folder(&bare).await?, recursive) {
+                (true, true) => Op::RemoveAll { prefix: prefix(&bare) },
+                (true, false) => {
+                    let (is, needed) = ("a folder", "a file; -r removes folders");
+                    return Err(NodeError::from(TreeError::Kind { path: bare, is, needed }).into());
+                }
+                (false, _) if *missing_ok => return Ok(None),
+                (false, _) => return Err(not_found(&bare)),
+            }
+        }
+        OpRequest::Move { from, to } => {
+            let (from, mut to) = (some(from)?, path(to)?);
+            let file = tree.stat(&from).await?.is_some();
+            if !file && !tree.is_folder(&from).await? {
+                return Err(not_found(&from));
+            }
+            if tree.is_folder(&to).await? && to != from {
+                let name = from.rsplit('/').next().unwrap_or(&from);
+                to = format!("{}{name}", prefix(&to));
+            }
+            if file { Op::Move { from, to } } else { Op::Move { from: prefix(&from), to: prefix(&to) } }
+        }
+        OpRequest::Restore { path, version } => {
+            Op::Restore { path: some(path)?, number: *version, keep: limits::TREE_VERSIONS_MAX }
+        }
+    }))
+}
+
+/// The bytes of a file, all or a range, of the present or an older version.
+pub async fn get(
+    State(api): State<Api>,
+    Query(query): Query<PathQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (tree, path) = (Tree::of(&api.handle)?, path(&query.path)?);
+    let entry = tree.stat(&path).await?.ok_or_else(|| not_found(&path))?;
+    let Some(newest) = entry.content() else {
+        let is = if matches!(entry.kind, Kind::Folder) { "a folder" } else { "a link" };
+        return Err(NodeError::from(TreeError::Kind { path, is, needed: "a file" }).into());
+    };
+    let content = match query.version {
+        None => newest,
+        Some(number) => {
+            let missing = || NodeError::from(TreeError::NoVersion { path: path.clone(), number });
+            entry.version(number).ok_or_else(missing)?
+        }
+    };
+    let total = content.len();
+    let range = match headers.get(header::RANGE).map(|range| range.to_str()) {
+        None => None,
+        Some(Ok(text)) => match range::parse(text, total) {
+            Ok(range) => range,
+            Err(range::Unsatisfiable) => {
+                let outside = Problem::refused(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    format!("range {text:?} lies outside of the file's {total} bytes"),
+                );
+                return Err(outside);
+            }
+        },
+        Some(Err(_)) => return Err(Problem::bad("the Range header is not readable")),
+    };
+    let (len, mut pieces) = tree.read_content(content, range.clone()).await?;
+    // Whether the file can be read at all is known with the first piece, when the status can still say so.
+    let first = pieces.recv().await.transpose()?;
+    let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
+    let mut answer = Body::from_stream(first.chain(tokio_stream(pieces))).into_response();
+    let out = answer.headers_mut();
+    out.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    out.insert(header::CONTENT_LENGTH, len.into());
+    out.insert(header::ACCEPT_RANGES, header::HeaderValue::from_static("bytes"));
+    if let Some(range) = range {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        if let Ok(value) = format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1)).parse() {
+            answer.headers_mut().insert(header::CONTENT_RANGE, value);
+        }
+    }
+    Ok(answer)
+}
+
+/// Deletes stored files that no folder refers to.
+pub async fn collect(
+    State(api): State<Api>,
+    Json(request): Json<CollectRequest>,
+) -> Result<Json<CollectView>, Problem> {
+    let done = Tree::of(&api.handle)?.collect(Duration::from_secs(request.older_than_s)).await?;
+    Ok(Json(CollectView {
+        reached: done.reached as u64,
+        deleted: done.deleted as u64,
+        failed: done.failed as u64,
+        young: done.young as u64,
+    }))
+}
