@@ -1,7 +1,8 @@
 """What a client of S3 sees: checks with boto3 at its default settings against a running gateway.
 
 Usage: s3-clients.py small|large
-Endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Every check is a function whose
+Endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; RESTART is a command that kills
+the node and starts it again. Every check is a function whose
 name is a claim; each prints one line. `large` adds the sizes that take long.
 """
 
@@ -11,7 +12,9 @@ import hashlib
 import http.client
 import io
 import os
+import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import zlib
@@ -357,6 +360,47 @@ def many_small_objects_at_once_are_all_there():
     assert len(gone["Deleted"]) == 41 and keys(Prefix="many/") == []
 
 
+def what_was_acknowledged_is_there_after_kill_9():
+    """A thread puts small objects and another uploads in parts until the node is killed; RESTART kills it and starts it again."""
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="killed")["UploadId"]
+    name = {"Bucket": BUCKET, "Key": "killed", "UploadId": upload}
+    first = s3.upload_part(PartNumber=1, Body=body(PART, 1), **name)["ETag"]
+    client = boto3.client("s3", region_name="us-east-1", config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=20))
+    stored, stop = [], threading.Event()
+
+    def puts():
+        number = 0
+        while not stop.is_set():
+            try:
+                client.put_object(Bucket=BUCKET, Key=f"kill/{number}", Body=b"%d" % number)
+                stored.append(number)
+            except Exception:  # the node is gone for a moment
+                time.sleep(0.1)
+            number += 1
+
+    writer = threading.Thread(target=puts)
+    writer.start()
+    deadline = time.monotonic() + 60
+    while len(stored) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    subprocess.run(os.environ["RESTART"], shell=True, check=True, stdout=subprocess.DEVNULL)
+    before = len(stored)
+    while len(stored) < before + 2:
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.05)
+    stop.set()
+    writer.join()
+    for number in stored:
+        assert get(f"kill/{number}") == b"%d" % number
+    assert set(stored) <= {int(key.split("/")[1]) for key in keys(Prefix="kill/")}
+    assert [part["PartNumber"] for part in s3.list_parts(**name)["Parts"]] == [1], "an upload goes on after a restart"
+    second = s3.upload_part(PartNumber=2, Body=b"end", **name)["ETag"]
+    listed = {"Parts": [{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]}
+    s3.complete_multipart_upload(MultipartUpload=listed, **name)
+    assert get("killed") == body(PART, 1) + b"end"
+
+
 def a_bucket_goes_when_it_is_empty():
     assert code_of(s3.delete_bucket, Bucket=BUCKET)[0] == "BucketNotEmpty"
     clear(BUCKET)
@@ -408,6 +452,8 @@ LARGE = [large_objects_come_back, a_gibibyte_comes_back]
 
 def main():
     which = sys.argv[1] if len(sys.argv) > 1 else "small"
+    if "RESTART" in os.environ:
+        SMALL.append(what_was_acknowledged_is_there_after_kill_9)
     checks = SMALL + (LARGE if which == "large" else []) + [a_bucket_goes_when_it_is_empty]
     if which not in ("small", "large"):
         checks = [SMALL[0]] + [check for check in SMALL + LARGE if check.__name__ == which]

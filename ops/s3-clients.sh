@@ -50,7 +50,8 @@ make_files() {
 same() { diff -r "$1" "$2" >&2 || die "$3: what came back differs"; }
 make_files "$dir/in"
 
-"$env/bin/python" ops/s3-clients.py "$which"
+restart="$TRULLO testnet kill user-1 --dir $dir/net --quiet && $TRULLO testnet start user-1 --dir $dir/net --quiet"
+RESTART="$restart" "$env/bin/python" ops/s3-clients.py "$which"
 
 say "awscli"
 aws() { "$env/bin/aws" "$@"; }

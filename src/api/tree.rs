@@ -211,10 +211,7 @@ pub async fn staged(State(api): State<Api>, Json(request): Json<StagedRequest>) 
 }
 
 /// Changes folders.
-pub async fn change(
-    State(api): State<Api>,
-    Json(request): Json<ChangesRequest>,
-) -> Result<Json<ChangesView>, Problem> {
+pub async fn change(State(api): State<Api>, Json(request): Json<ChangesRequest>) -> Result<Json<ChangesView>, Problem> {
     let tree = Tree::of(&api.handle)?;
     let keep = api.handle.config().files.keep_versions;
     let (mut ops, mut sessions) = (Vec::new(), Vec::new());
@@ -241,7 +238,9 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
                 (EntryKind::File, Some(bytes), None) => (bare, Kind::File(content(bytes)?)),
                 (EntryKind::Folder, None, None) => (prefix(&bare), Kind::Folder),
                 (EntryKind::Symlink, None, Some(target)) => (bare, Kind::Symlink(target.clone())),
-                _ => return Err(Problem::bad(format!("{path}: a file has content, a link a target, a folder neither"))),
+                _ => {
+                    return Err(Problem::bad(format!("{path}: a file has content, a link a target, a folder neither")));
+                }
             };
             let entry = Entry { mode: *mode, mtime_ns: *mtime_ns, ..Entry::of(kind) };
             let expect = if *new { Expect::Absent } else { Expect::Any };

@@ -254,7 +254,10 @@ pub async fn store(context: &Context, args: &Args, client: &Client) -> Result<Pu
     let meta = tokio::fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
     if meta.is_dir() {
         let error = CliError::new(Exit::Usage, format!("{} is a directory", path.display()));
-        let hint = format!("trullo put -r {0} /PATH keeps it as a folder; or tar c {0} | trullo put - --name DIR.tar", path.display());
+        let hint = format!(
+            "trullo put -r {0} /PATH keeps it as a folder; or tar c {0} | trullo put - --name DIR.tar",
+            path.display()
+        );
         return Err(error.hint(hint).into());
     }
     let own = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -29,7 +29,7 @@ impl Gateway {
     pub fn new(handle: &Handle) -> Result<Self, NodeError> {
         let account = handle.keys()?.account_id().to_string();
         let transfers = Arc::new(Semaphore::new(handle.config().s3.transfers_max));
-        Ok(Self { tree: Tree::of(handle)?, account, transfers, keep: 0 })
+        Ok(Self { tree: Tree::of(handle)?, account, transfers, keep: handle.config().files.keep_versions })
     }
 
     /// The node's time.

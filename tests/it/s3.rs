@@ -31,7 +31,8 @@ struct Gateway {
 impl Gateway {
     fn up() -> Self {
         let net = Testnet { dir: tempfile::tempdir().expect("a temporary directory") };
-        let args = ["testnet", "up", "--dir", net.path(), "--validators", "1", "--storage", "1", "--users", "1", "--json"];
+        let args =
+            ["testnet", "up", "--dir", net.path(), "--validators", "1", "--storage", "1", "--users", "1", "--json"];
         json(&args);
         Self { net }
     }
@@ -85,7 +86,9 @@ fn who_does_not_sign_is_refused_and_does_not_hold_up_the_node() {
         (format!("PUT /b/k HTTP/1.1\r\n{close}Content-Length: 1\r\n\r\nx"), "403", "AccessDenied"),
         (format!("PUT /b/k HTTP/1.1\r\n{close}Content-Length: 99999999999\r\n\r\n"), "400", "EntityTooLarge"),
         (
-            format!("POST /b HTTP/1.1\r\n{close}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 9\r\n\r\n--x\r\n\r\n--"),
+            format!(
+                "POST /b HTTP/1.1\r\n{close}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 9\r\n\r\n--x\r\n\r\n--"
+            ),
             "501",
             "NotImplemented",
         ),
@@ -96,5 +99,9 @@ fn who_does_not_sign_is_refused_and_does_not_hold_up_the_node() {
         assert!(line.contains(status), "{request}: {line} {rest}");
         assert!(rest.contains(&format!("<Code>{code}</Code>")), "{request}: {rest}");
     }
+    // A client that asks first is told, and does not send its body: the connection is no place for a next request.
+    let asks = "PUT /b/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let (line, rest) = gateway.ask(asks);
+    assert!(line.contains("403") && rest.to_ascii_lowercase().contains("connection: close"), "{line} {rest}");
     until("the node is well", Duration::from_secs(20), || gateway.net.node("user-1")["state"] == "ok");
 }

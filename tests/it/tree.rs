@@ -22,7 +22,8 @@ async fn started() -> (Cluster, Tree) {
 }
 
 async fn file(tree: &Tree, bytes: Vec<u8>) -> Result<Entry, NodeError> {
-    let input = futures::stream::iter(bytes.chunks(100_000).map(|p| Ok::<_, std::io::Error>(Bytes::copy_from_slice(p))));
+    let input =
+        futures::stream::iter(bytes.chunks(100_000).map(|p| Ok::<_, std::io::Error>(Bytes::copy_from_slice(p))));
     let request = ContentRequest { len: Some(bytes.len() as u64), ..ContentRequest::default() };
     Ok(Entry::of(Kind::File(tree.put_content(request, input).await?)))
 }

@@ -331,7 +331,12 @@ async fn copy(
 }
 
 /// Reads a content to its end and says whether it has its hash.
-pub(super) async fn reads_whole(client: &Client, path: &str, content: &ContentView, progress: &Progress) -> Result<bool> {
+pub(super) async fn reads_whole(
+    client: &Client,
+    path: &str,
+    content: &ContentView,
+    progress: &Progress,
+) -> Result<bool> {
     let mut hasher = blake3::Hasher::new();
     copy(client, path, content, 0, &mut tokio::io::sink(), Some(&mut hasher), progress).await?;
     Ok(content.hash.as_ref().is_none_or(|hash| *hash == hasher.finalize().to_hex().to_string()))
@@ -344,7 +349,9 @@ pub async fn pull_file(context: &Context, client: &Client, from: &str, out: Opti
     if entry.kind != EntryKind::File {
         let what = if entry.kind == EntryKind::Folder { "a folder" } else { "a link" };
         let error = CliError::new(Exit::Usage, format!("{} is {what}", entry.path));
-        return Err(error.hint(format!("trullo get -r {} DIR fetches a folder with all that is in it", entry.path)).into());
+        return Err(error
+            .hint(format!("trullo get -r {} DIR fetches a folder with all that is in it", entry.path))
+            .into());
     }
     if let Some(number) = how.version.filter(|number| Some(*number) != entry.content.as_ref().map(|c| c.version)) {
         let older = entry.versions.iter().find(|content| content.version == number).cloned();

@@ -191,13 +191,7 @@ struct Run<'a> {
 type Applied = (Vec<(Did, u64, String)>, Vec<Failure>, Option<CliError>);
 
 impl<'a> Run<'a> {
-    fn new(
-        context: &'a Context,
-        client: &'a Client,
-        base: &'a str,
-        how: &'a Push,
-        failures: Vec<Failure>,
-    ) -> Self {
+    fn new(context: &'a Context, client: &'a Client, base: &'a str, how: &'a Push, failures: Vec<Failure>) -> Self {
         let progress = Arc::new(context.out.progress("sending", None, 0));
         let summary = Summary { dry_run: how.dry_run, ..Summary::default() };
         Self { context, client, base, how, progress, summary, failures }
@@ -454,8 +448,8 @@ pub(super) fn hash_file(path: &Path) -> std::io::Result<String> {
 pub async fn push_file(context: &Context, client: &Client, file: &Path, to: &str, how: &Push) -> Result<()> {
     let started = Instant::now();
     let mut path = super::remote(to)?;
-    let is_folder = to.ends_with('/')
-        || find(client, &path).await?.is_some_and(|entry| entry.kind == EntryKind::Folder);
+    let is_folder =
+        to.ends_with('/') || find(client, &path).await?.is_some_and(|entry| entry.kind == EntryKind::Folder);
     let stdin = file == Path::new("-");
     if is_folder {
         let name = file.file_name().and_then(|name| name.to_str()).filter(|_| !stdin);
@@ -472,7 +466,15 @@ pub async fn push_file(context: &Context, client: &Client, file: &Path, to: &str
         let (bytes, mtime_ns) = (content.bytes, i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
         let (kind, content, mode, keep) = (EntryKind::File, Some(content), 0o644, how.keep);
         let op = OpRequest::Put {
-            path: path.clone(), kind, content, target: None, mode, mtime_ns, keep, new: false, session: None,
+            path: path.clone(),
+            kind,
+            content,
+            target: None,
+            mode,
+            mtime_ns,
+            keep,
+            new: false,
+            session: None,
         };
         run.apply_all(vec![Todo { op, did: Did::Send, bytes }]).await?;
     } else {
