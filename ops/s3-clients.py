@@ -186,12 +186,7 @@ def wrong_checksums_are_refused_and_nothing_is_kept():
     assert code_of(put, key="bad", data=data, ContentMD5=base64.b64encode(b"\0" * 16).decode())[0] == "BadDigest"
     assert code_of(s3.head_object, Bucket=BUCKET, Key="bad")[1] == 404
     for algorithm in ("CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"):
-        try:
-            done = put("sum", data, ChecksumAlgorithm=algorithm)
-        except Exception as error:
-            if "awscrt" not in str(error).lower() and "CRT" not in str(error):
-                raise
-            continue
+        done = put("sum", data, ChecksumAlgorithm=algorithm)
         assert done[f"Checksum{algorithm}"], algorithm
         head = s3.head_object(Bucket=BUCKET, Key="sum", ChecksumMode="ENABLED")
         assert head[f"Checksum{algorithm}"] == done[f"Checksum{algorithm}"] and head["ChecksumType"] == "FULL_OBJECT"
@@ -248,10 +243,13 @@ def who_does_not_sign_gets_nothing():
 def presigned_links_work_until_they_expire():
     put("pre/é &+.txt", b"linked")
     plain = lambda url: raw("GET", url[len(ENDPOINT):])
-    url = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "pre/é &+.txt"}, ExpiresIn=60)
-    status, text, _ = plain(url)
-    assert (status, text) == (200, b"linked"), (status, text)
-    assert plain(url[:-1] + ("0" if url[-1] != "0" else "1"))[0] == 403
+    fourth = boto3.client("s3", region_name="us-east-1", config=Config(signature_version="s3v4"))
+    for client in (s3, fourth):
+        url = client.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "pre/é &+.txt"}, ExpiresIn=60)
+        status, text, _ = plain(url)
+        assert (status, text) == (200, b"linked"), (status, text)
+        assert plain(url.replace("pre/", "range/"))[0] == 403
+        assert raw("PUT", url[len(ENDPOINT):], data=b"other")[0] == 403
     brief = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "pre/é &+.txt"}, ExpiresIn=1)
     deadline = time.monotonic() + 30
     while plain(brief)[0] != 403:

@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 which=${1:-small}
-clients=(boto3==1.44.5 awscli==1.46.2 s3cmd==2.4.0)
+clients=("boto3[crt]==1.44.5" awscli==1.46.2 s3cmd==2.4.0)
 if [ -z "${TRULLO:-}" ]; then
   need_basics
   say "building trullo (the first time takes some minutes)"

@@ -192,7 +192,8 @@ impl Gateway {
         let GetObjectAttributesInput { bucket, key, object_attributes, version_id, .. } = req.input;
         offered::version(version_id.as_deref())?;
         let object = bucket::object(&self.tree, &bucket, &key).await?;
-        let asked = |what: &str| object_attributes.iter().any(|asked| asked.as_str() == what);
+        let named = || object_attributes.iter().flat_map(|names| names.as_str().split(',')).map(str::trim);
+        let asked = |what: &str| named().any(|asked| asked == what);
         if object_attributes.is_empty() {
             return Err(error(S3ErrorCode::InvalidArgument, "at least one attribute has to be named"));
         }

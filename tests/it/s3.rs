@@ -92,7 +92,8 @@ fn who_does_not_sign_is_refused_and_does_not_hold_up_the_node() {
             "501",
             "NotImplemented",
         ),
-        (format!("GET /b?AWSAccessKeyId=a&Signature=b&Expires=9 HTTP/1.1\r\n{close}\r\n"), "400", "InvalidRequest"),
+        (format!("GET /b?AWSAccessKeyId=a&Signature=b&Expires=9 HTTP/1.1\r\n{close}\r\n"), "403", "AccessDenied"),
+        (format!("GET /b HTTP/1.1\r\n{close}Authorization: AWS a:b\r\n\r\n"), "400", "InvalidRequest"),
         (format!("GET /%ff HTTP/1.1\r\n{close}\r\n"), "400", "InvalidURI"),
     ] {
         let (line, rest) = gateway.ask(&request);
