@@ -27,12 +27,13 @@ trap '"$TRULLO" testnet down --dir "$dir/net" --quiet >/dev/null 2>&1 || true; r
 "$TRULLO" testnet up --dir "$dir/net" --validators 1 --storage "${STORAGE:-3}" --users 1 --idle-interval-ms 100 --quiet >/dev/null
 home="$dir/net/user-1"
 "$TRULLO" --home "$home" s3 keys add clients --quiet >"$dir/key"
+# No settings of whoever runs this, and no proxy between two processes of one machine.
+unset "${!AWS_@}" "${!RCLONE_@}" "${!RESTIC_@}" http_proxy HTTP_PROXY all_proxy ALL_PROXY
+export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_CACHE_HOME="$dir/cache"
 AWS_ENDPOINT_URL="http://$(cat "$home/s3.addr")"
 AWS_ACCESS_KEY_ID=$(sed -n 1p "$dir/key")
 AWS_SECRET_ACCESS_KEY=$(sed -n 2p "$dir/key")
 export AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=us-east-1
-# No settings of whoever runs this, and no proxy between two processes of one machine.
-export HOME="$dir" no_proxy="*" XDG_CONFIG_HOME="$dir/config" XDG_CACHE_HOME="$dir/cache"
 
 if [ "$which" = figures ]; then
   TRULLO="$TRULLO" TRULLO_HOME="$home" "$env/bin/python" ops/s3-figures.py
@@ -84,8 +85,10 @@ s3cmd rb s3://s3cmd
 say "rclone"
 export RCLONE_CONFIG=/dev/null RCLONE_CONFIG_T_TYPE=s3 RCLONE_CONFIG_T_PROVIDER=Other RCLONE_CONFIG_T_ENV_AUTH=true RCLONE_CONFIG_T_ENDPOINT="$AWS_ENDPOINT_URL"
 rclone --quiet mkdir t:rclone
-rclone --quiet sync "$dir/in" t:rclone/in
-again=$(rclone sync "$dir/in" t:rclone/in --stats-one-line -v --use-json-log --stats 1h 2>&1 | grep -c '"object"' || true)
+# moved: syncs and says how many objects that moved.
+moved() { rclone sync "$dir/in" t:rclone/in -v --use-json-log --stats 1h 2>&1 | grep -c '"object"' || true; }
+first=$(moved) again=$(moved)
+[ "$first" = 11 ] || die "rclone sync moves $first objects of 11"
 [ "$again" = 0 ] || die "rclone sync moves $again objects the second time"
 rclone --quiet check "$dir/in" t:rclone/in || die "rclone check finds differences"
 rclone --quiet check --download "$dir/in" t:rclone/in || die "rclone check --download finds differences"

@@ -119,6 +119,9 @@ async fn answer(State(service): State<S3Service>, request: Request) -> Response 
     if let Err(refused) = gate(&request) {
         return refusal(refused);
     }
+    if !has_region(&request) {
+        return other_region();
+    }
     // The layers above do not pass on that there is no body, and the library asks for the length of any.
     let has_body =
         [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
@@ -148,7 +151,7 @@ fn gate(request: &Request) -> S3Result<()> {
     }
     // Links of version 2 are what boto3 makes unless told otherwise. Requests of that version sign no hash of their body.
     if header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
-        let text = "signatures of version 2 are taken in links alone; use AWS4-HMAC-SHA256";
+        let text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
         return Err(error(S3ErrorCode::InvalidRequest, text));
     }
     let len = header(header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
@@ -156,6 +159,24 @@ fn gate(request: &Request) -> S3Result<()> {
         return Err(error(S3ErrorCode::EntityTooLarge, "more than 5 GiB at once; upload it in parts"));
     }
     Ok(())
+}
+
+/// Whether the region of a signature is one that the library takes, or there is none.
+fn has_region(request: &Request) -> bool {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // Credential=ID/DATE/REGION/SERVICE/aws4_request
+    let scope = header.and_then(|header| header.split_once("Credential=")).map(|(_, scope)| scope);
+    let region = scope.and_then(|scope| scope.split('/').nth(2));
+    region.is_none_or(|region| s3s::region::Region::new(region.into()).is_ok())
+}
+
+/// Any region is right; who signed for one that cannot be is told one that can, and s3cmd, whose own is `US`, tries again with it.
+fn other_region() -> Response {
+    let body = concat!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>AuthorizationHeaderMalformed</Code>"#,
+        "<Message>the region of the signature is none; us-east-1 is one</Message><Region>us-east-1</Region></Error>"
+    );
+    (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
 /// Secrets by the ids of access keys.
@@ -228,6 +249,18 @@ mod tests {
         assert_eq!(refused(&request(Method::GET, "/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", &[])), None);
         let long = [(header::CONTENT_LENGTH, "99999999999")];
         assert_eq!(refused(&request(Method::PUT, "/b/k", &long)), Some(400));
+    }
+
+    #[test]
+    fn who_signs_for_no_region_is_told_one() {
+        let signed = |region: &str| {
+            let header =
+                format!("AWS4-HMAC-SHA256 Credential=ID/20260101/{region}/s3/aws4_request, SignedHeaders=host");
+            has_region(&request(Method::GET, "/", &[(header::AUTHORIZATION, &header)]))
+        };
+        assert!(signed("us-east-1") && signed("eu-central-2"));
+        assert!(!signed("US"));
+        assert!(has_region(&request(Method::GET, "/", &[])));
     }
 
     #[test]
