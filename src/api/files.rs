@@ -100,6 +100,11 @@ pub async fn delete(State(api): State<Api>, Path(id): Path<String>) -> Result<Js
         Some(Record::File(_)) => {}
         _ => return Err(Problem::not_found(format!("file {id} is not known here"))),
     }
+    // A path would lead to nothing then.
+    let (_, manifest) = api.handle.file(&id)?;
+    if fill::kind(&api.handle, manifest.as_deref()).is_some_and(|kind| kind != FileKind::Alone) {
+        return Err(Problem::in_folders(format!("file {id} belongs to the account's folders")));
+    }
     let done = crate::node::files::remove(&api.handle, id, DELETE_WITHIN).await?;
     let (file_id, tx, height) = (id.to_string(), done.id.to_string(), done.place.height.get());
     Ok(Json(DeletedView { file_id, tx, height }))

@@ -53,6 +53,11 @@ impl Problem {
     pub fn nothing_to_do(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, 9, "nothing_to_do", "nothing to do", detail)
     }
+    /// 409: a path refers to it.
+    pub fn in_folders(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, 8, "in_folders", "a path refers to it", detail)
+            .hint("remove its path: `trullo rm /PATH`; `trullo gc` deletes what no path refers to")
+    }
     /// 410: it was here once.
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, 4, "gone", "no longer here", detail)

@@ -100,6 +100,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .route("/v1/tree/staged", post(tree::staged))
         .route("/v1/tree/changes", post(tree::change))
         .route("/v1/tree/collect", post(tree::collect))
+        .route("/v1/tree/renew", post(tree::renew))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(files)
         .merge(contents)

@@ -19,8 +19,8 @@ use super::problem::Problem;
 use super::range;
 use super::server::Api;
 use super::tree_views::{
-    ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, OpRequest,
-    PieceView, StagedRequest, StagedView,
+    ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, NotRenewed,
+    OpRequest, PieceView, RenewRequest, RenewedView, StagedRequest, StagedView,
 };
 use crate::files::tree::{self, Batch, Content, Entry, Expect, Item, Kind, Op, Piece, TreeError};
 use crate::node::NodeError;
@@ -344,4 +344,15 @@ pub async fn collect(
         failed: done.failed as u64,
         young: done.young as u64,
     }))
+}
+
+/// Makes everything at a path and below it last longer.
+pub async fn renew(State(api): State<Api>, Json(request): Json<RenewRequest>) -> Result<Json<RenewedView>, Problem> {
+    let (tree, path) = (Tree::of(&api.handle)?, path(&request.path)?);
+    if tree.stat(&path).await?.is_none() && !tree.is_folder(&path).await? {
+        return Err(not_found(&path));
+    }
+    let done = tree.renew(&path, request.epochs).await?;
+    let failed = done.failed.into_iter().map(|(file, reason)| NotRenewed { file_id: file.to_string(), reason });
+    Ok(Json(RenewedView { contents: done.contents as u64, pages: done.pages as u64, failed: failed.collect() }))
 }

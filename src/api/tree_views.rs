@@ -189,3 +189,33 @@ pub struct CollectView {
     /// Files that nothing refers to and that are too young.
     pub young: u64,
 }
+
+/// `POST /v1/tree/renew`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The file or folder.
+    pub path: String,
+    /// Epochs to add.
+    pub epochs: u32,
+}
+
+/// What lasts longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenewedView {
+    /// Stored contents, older versions too.
+    pub contents: u64,
+    /// Stored files that hold the folders.
+    pub pages: u64,
+    /// What could not be renewed.
+    pub failed: Vec<NotRenewed>,
+}
+
+/// A stored file that could not be renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotRenewed {
+    /// The file.
+    pub file_id: String,
+    /// Why.
+    pub reason: String,
+}

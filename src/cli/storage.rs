@@ -62,6 +62,7 @@ comes back with it, it counts again.
 
 const RENEW: &str = "Examples:
   trullo renew photo.jpg --epochs 1000
+  trullo renew /docs --epochs 1000      # with all that is below
 
 The price of the epochs is taken from the account at once; what storage nodes do not earn comes back when the deal ends.";
 
@@ -104,7 +105,7 @@ pub enum FileVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = RENEW)]
 pub struct RenewArgs {
-    /// The file: its id, the first digits of it, or its name
+    /// The file: its id, the first digits of it, its name; or a path
     file: String,
     /// How many epochs longer it is kept
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -215,6 +216,9 @@ fn repair(health: &HealthView) -> String {
 
 /// Runs `trullo renew`.
 pub fn renew(context: &Context, args: &RenewArgs) -> Result<()> {
+    if super::tree::is_remote(&args.file) {
+        return super::tree::renew(context, &args.file, args.epochs);
+    }
     let client = context.client()?;
     let done: DoneView = block_on("it may still become final; see `trullo stat`", async {
         let file = resolve(&client, &args.file).await?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster;
 mod command_line;
 mod deals;
+mod folders;
 mod full_disk;
 mod keepers;
 mod nodes;

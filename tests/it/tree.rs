@@ -188,3 +188,28 @@ async fn what_nobody_refers_to_is_collected_and_what_is_on_its_way_is_not() {
     assert!(user.file(&alone).expect("a deal").0.status.is_open(), "what was put alone is no garbage");
     cluster.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_folder_lasts_longer_with_its_pages_and_pages_by_themselves() {
+    let (mut cluster, tree) = started().await;
+    let user = cluster.handle("user-1");
+    put(&tree, "docs/one", vec![1; 100]).await.expect("final");
+    put(&tree, "other", vec![2; 100]).await.expect("final");
+    until(&user, || open_files(&user) == 3).await;
+    let ends = |tree: &Tree, path: &'static str| {
+        let (tree, user) = (tree.clone(), user.clone());
+        async move {
+            let file = match path {
+                "" => tree.root().expect("a readable state").expect("a root"),
+                path => tree.stat(path).await.expect("a tree").expect("an entry").files().next().expect("a content"),
+            };
+            user.file(&file).expect("a deal").0.ends.get()
+        }
+    };
+    let before = [ends(&tree, "docs/one").await, ends(&tree, "other").await, ends(&tree, "").await];
+    let done = tree.renew("docs", 5).await.expect("a readable tree");
+    assert_eq!((done.contents, done.pages, done.failed), (1, 1, Vec::new()));
+    let after = [ends(&tree, "docs/one").await, ends(&tree, "other").await, ends(&tree, "").await];
+    assert_eq!(after, [before[0] + 100, before[1], before[2] + 100], "5 epochs of 20 blocks");
+    cluster.stop_all().await;
+}

@@ -16,7 +16,7 @@ pub use pull::{Pull, pull, pull_file};
 pub use push::{Push, push, push_file};
 pub use show::{du, ls, verify, versions};
 pub use small::{
-    DuArgs, GcArgs, MkdirArgs, MvArgs, RestoreArgs, SyncArgs, VersionsArgs, gc, mkdir, mv, restore, rm, sync,
+    DuArgs, GcArgs, MkdirArgs, MvArgs, RestoreArgs, SyncArgs, VersionsArgs, gc, mkdir, mv, renew, restore, rm, sync,
 };
 
 use super::client::Client;

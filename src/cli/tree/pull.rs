@@ -106,7 +106,7 @@ pub async fn pull(context: &Context, client: &Client, base: &str, dir: &Path, ho
     }
     progress.clear();
     for (path, entry) in links {
-        match places.link(&path, entry.target.as_deref().unwrap_or_default(), how.force) {
+        match places.link(&path, &entry, how.force) {
             Ok(true) => summary.links += 1,
             Ok(false) => summary.unchanged += 1,
             Err(reason) => failures.push(Failure::new(entry.path, reason)),
@@ -179,7 +179,8 @@ impl Places {
     }
 
     /// Makes a link; false if it was there. Errors: something else is there.
-    fn link(&self, path: &Path, target: &str, force: bool) -> Result<bool, String> {
+    fn link(&self, path: &Path, entry: &EntryView, force: bool) -> Result<bool, String> {
+        let target = entry.target.as_deref().unwrap_or_default();
         self.folder(path.parent().unwrap_or(&self.root))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_symlink() && fs::read_link(path).is_ok_and(|have| have == Path::new(target)) => {
@@ -189,7 +190,15 @@ impl Places {
             Ok(_) => fs::remove_file(path).map_err(|error| error.to_string())?,
             Err(_) => {}
         }
-        symlink(target, path).map(|()| true).map_err(|error| format!("making the link: {error}"))
+        symlink(target, path).map_err(|error| format!("making the link: {error}"))?;
+        let nanos = entry.mtime_ns.unwrap_or_default();
+        let (tv_sec, tv_nsec) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+        let time = rustix::fs::Timespec { tv_sec, tv_nsec };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        let follow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, path, &times, follow)
+            .map(|()| true)
+            .map_err(|error| format!("setting the link's time: {error}"))
     }
 }
 
@@ -392,4 +401,46 @@ pub async fn pull_file(context: &Context, client: &Client, from: &str, out: Opti
     });
     context.out.line("summary", &value, || Some(out.display().to_string()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(target: &str) -> EntryView {
+        EntryView {
+            path: "/l".to_owned(),
+            kind: EntryKind::Symlink,
+            mode: None,
+            mtime_ns: Some(-1),
+            target: Some(target.to_owned()),
+            content: None,
+            versions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        let places = Places::of(Path::new("/tmp/x"));
+        for bad in ["..", "../a", "a/../../b", "/a", "a//b", ".", "a/./b", "a\0b"] {
+            assert!(places.place(bad).is_err(), "{bad}");
+        }
+        assert_eq!(places.place("a/b").expect("plain names"), Path::new("/tmp/x/a/b"));
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_is_there_or_was_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let outside = tempfile::tempdir().expect("another");
+        let places = Places::of(dir.path());
+        let way_out = dir.path().join("way out");
+        assert_eq!(places.link(&way_out, &link(outside.path().to_str().expect("UTF-8")), false), Ok(true));
+        for below in ["way out", "way out/folder"] {
+            assert!(places.folder(&dir.path().join(below)).is_err(), "{below}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).expect("readable").count(), 0);
+        assert_eq!(places.link(&way_out, &link(outside.path().to_str().expect("UTF-8")), false), Ok(false));
+        assert!(places.link(&way_out, &link("elsewhere"), false).is_err(), "another one stays without force");
+        assert_eq!(places.link(&way_out, &link("elsewhere"), true), Ok(true));
+    }
 }

@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::push::{Push, push};
-use super::{change, remote};
-use crate::api::tree_views::{CollectRequest, CollectView, EntryKind, OpRequest};
+use super::{Failure, change, remote, tell_failures};
+use crate::api::tree_views::{CollectRequest, CollectView, EntryKind, OpRequest, RenewRequest, RenewedView};
 use crate::cli::context::{Context, block_on};
 
 const KEPT: &str = "the change may still take effect; see `trullo ls /PATH`";
@@ -194,6 +194,20 @@ pub fn sync(context: &Context, args: &SyncArgs) -> Result<()> {
     let how = Push { checksum: *checksum, keep: *keep, delete: *delete, dry_run: *dry_run, settings: Vec::new() };
     let kept = "what was stored is kept: run the same command again to go on";
     block_on(kept, async { push(context, &client, dir, &remote(path)?, &how).await })
+}
+
+/// Makes everything at a path and below it last longer.
+pub fn renew(context: &Context, path: &str, epochs: u32) -> Result<()> {
+    let client = context.client()?;
+    let request = RenewRequest { path: remote(path)?, epochs };
+    let done: RenewedView = block_on("what was renewed stays so; run it again for the rest", async {
+        client.json(client.request(reqwest::Method::POST, "/v1/tree/renew").json(&request)).await
+    })?;
+    let RenewedView { contents, pages, failed } = &done;
+    let text = format!("{contents} stored files and {pages} of the folders themselves last {epochs} epochs longer");
+    let failures: Vec<_> = failed.iter().map(|file| Failure::new(file.file_id.clone(), file.reason.clone())).collect();
+    context.out.result(&done, || text.clone())?;
+    tell_failures(context, &failures, &text)
 }
 
 /// Deletes stored files that no folder refers to.

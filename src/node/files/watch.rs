@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::record::{Deal, DealStatus};
 use crate::ledger::{Key, Record};
 use crate::node::handle::{Handle, NodeError};
+use crate::node::tree::renew;
 use crate::types::{FileId, Height, Millis};
 
 /// Files looked at in one go.
@@ -124,7 +125,7 @@ impl Watch {
     /// Looks at all files of the account.
     fn look_through(&mut self, handle: &Handle, first: bool) -> Result<(), NodeError> {
         let counts = &handle.metrics().puts;
-        let mut ending = BTreeSet::new();
+        let (mut ending, mut pages) = (BTreeSet::new(), Vec::new());
         let snapshot = handle.snapshot()?;
         handle.each_own_file(|file, deal| {
             if first && matches!(deal.status, DealStatus::Pending { .. }) {
@@ -132,7 +133,9 @@ impl Watch {
                 let opened = snapshot.header(deal.opened)?;
                 counts.pends(file, opened.map_or(handle.clock().now(), |header| header.time));
             }
-            if handle.ends_soon(&deal) {
+            if handle.ends_soon(&deal) && renew::is_page(handle, &file) {
+                pages.push(file);
+            } else if handle.ends_soon(&deal) {
                 ending.insert(file);
                 if !self.told.contains(&file) {
                     let epochs = handle.epochs_left(&deal);
@@ -143,6 +146,9 @@ impl Watch {
         })?;
         counts.ending.set(i64::try_from(ending.len()).unwrap_or(i64::MAX));
         self.told = ending;
+        if !pages.is_empty() {
+            renew::keep_pages(handle, pages);
+        }
         Ok(())
     }
 }

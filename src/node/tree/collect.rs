@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Tree;
+use super::{Tree, lock};
 use crate::files::tree::{Content, Entry, Page, Source};
 use crate::files::{FileKind, OpenManifest};
 use crate::node::files::put::blocking;
@@ -15,6 +15,8 @@ use crate::wire;
 pub(super) const GARBAGE_AGE: Duration = Duration::from_secs(86_400);
 /// Stored contents that are looked at in one go.
 const STAGED_PAGE: usize = 256;
+/// How long to wait for deletions that are under way.
+const DELETIONS_WITHIN: Duration = Duration::from_secs(30);
 /// Pages that are read in one go.
 const PAGES: usize = 64;
 
@@ -34,6 +36,7 @@ pub struct Collected {
 impl Tree {
     /// See `collect`; runs in the writer, so that nothing changes meanwhile on this node.
     pub(super) async fn collect_now(&self, age: Duration) -> Result<Collected, NodeError> {
+        self.deletions_end().await;
         let reached = self.reached().await?;
         let now = self.handle.clock().now();
         let is_young = |created: crate::types::Millis| u128::from(now.saturating_sub(created).get()) < age.as_millis();
@@ -58,7 +61,9 @@ impl Tree {
         let mut garbage = Vec::new();
         let keys = self.handle.keys()?;
         self.handle.each_own_file(|file, deal| {
-            if !deal.status.is_open() || reached.contains(&file) || staged.contains(&file) {
+            // What is being deleted already needs nobody else to do it.
+            let doomed = lock(&self.trees().doomed).contains(&file);
+            if !deal.status.is_open() || doomed || reached.contains(&file) || staged.contains(&file) {
                 return Ok(());
             }
             let (_, manifest) = self.handle.file(&file)?;
@@ -85,9 +90,40 @@ impl Tree {
         Ok(done)
     }
 
+    /// Waits for deletions that are under way, so that afterwards it is known what there is; not for ever.
+    async fn deletions_end(&self) {
+        let deadline = tokio::time::Instant::now() + DELETIONS_WITHIN;
+        let mut tips = self.handle.reader().watch();
+        while !lock(&self.trees().doomed).is_empty() {
+            // They end with blocks.
+            match tokio::time::timeout_at(deadline, tips.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Every stored file that the present root leads to, pages too.
     async fn reached(&self) -> Result<BTreeSet<FileId>, NodeError> {
         let mut reached = BTreeSet::new();
+        self.each_page(|id, page| {
+            reached.insert(id);
+            if let Page::Leaf(entries) = page {
+                reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files));
+            }
+        })
+        .await?;
+        Ok(reached)
+    }
+
+    /// Every page that the present root leads to.
+    pub(super) async fn reached_pages(&self) -> Result<Vec<FileId>, NodeError> {
+        let mut pages = Vec::new();
+        self.each_page(|id, _| pages.push(id)).await?;
+        Ok(pages)
+    }
+
+    async fn each_page(&self, mut with: impl FnMut(FileId, &Page)) -> Result<(), NodeError> {
         let mut open: Vec<_> = self.root()?.into_iter().collect();
         while !open.is_empty() {
             let some = open.split_off(open.len().saturating_sub(PAGES));
@@ -96,15 +132,12 @@ impl Tree {
             loaded.load(&missing).await?;
             for id in some {
                 let page = loaded.page(&id).ok_or_else(|| super::damaged(&id))?;
-                reached.insert(id);
-                match &*page {
-                    Page::Leaf(entries) => {
-                        reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files))
-                    }
-                    Page::Inner { children, .. } => open.extend(children.iter().map(|child| child.page)),
+                with(id, &page);
+                if let Page::Inner { children, .. } = &*page {
+                    open.extend(children.iter().map(|child| child.page));
                 }
             }
         }
-        Ok(reached)
+        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! The writer: gathers changes that wait, writes their pages once, sets the root once, and answers all.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -49,49 +48,41 @@ struct Intent {
     freed: Vec<FileId>,
 }
 
-/// Writes until the node stops.
+/// Writes until the node stops. What waits stays in the queue, which is bounded, until it is its turn.
 pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
     let mut undecided = recall(&tree).await;
-    let mut waiting: VecDeque<Job> = VecDeque::new();
     let start = tokio::time::Instant::now() + COLLECT_EVERY;
     let mut looks = tokio::time::interval_at(start, COLLECT_EVERY);
     loop {
-        if waiting.is_empty() {
-            tokio::select! {
-                job = jobs.recv() => match job {
-                    Some(job) => waiting.push_back(job),
-                    None => return,
-                },
-                _ = looks.tick() => {
-                    if let Err(error) = tree.collect_now(GARBAGE_AGE).await {
-                        tracing::warn!(%error, "garbage of the account's folders could not be collected");
-                    }
-                    continue;
+        let mut next = tokio::select! {
+            job = jobs.recv() => match job {
+                Some(job) => Some(job),
+                None => return,
+            },
+            _ = looks.tick() => {
+                if let Err(error) = tree.collect_now(GARBAGE_AGE).await {
+                    tracing::warn!(%error, "garbage of the account's folders could not be collected");
                 }
+                None
             }
-        }
-        while let Ok(job) = jobs.try_recv() {
-            waiting.push_back(job);
-        }
-        let (mut group, mut ops) = (Vec::new(), 0);
-        while ops < limits::TREE_BATCH_OPS_MAX {
-            match waiting.pop_front() {
-                Some(Job::Change { batch, sessions, answer }) => {
+        };
+        let (mut group, mut ops, mut collect) = (Vec::new(), 0, None);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Change { batch, sessions, answer } => {
                     ops += batch.ops.len().max(1);
                     group.push(Change { batch, sessions, answer, changed: 0 });
+                    next = if ops < limits::TREE_BATCH_OPS_MAX { jobs.try_recv().ok() } else { None };
                 }
-                Some(Job::Collect { age, answer }) if group.is_empty() => {
-                    let _ = answer.send(tree.collect_now(age).await);
-                }
-                Some(other) => {
-                    waiting.push_front(other);
-                    break;
-                }
-                None => break,
+                // What was asked for before is written first.
+                Job::Collect { age, answer } => collect = Some((age, answer)),
             }
         }
         if !group.is_empty() {
             commit(&tree, group, &mut undecided).await;
+        }
+        if let Some((age, answer)) = collect {
+            let _ = answer.send(tree.collect_now(age).await);
         }
     }
 }

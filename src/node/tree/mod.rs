@@ -14,6 +14,7 @@ mod collect;
 mod commit;
 mod content;
 mod pages;
+pub(super) mod renew;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use collect::Collected;
 pub use content::ContentRequest;
+pub use renew::Renewed;
 
 use self::cache::Cache;
 use self::commit::Job;
