@@ -1,8 +1,9 @@
 """What a client of S3 sees: checks with boto3 at its default settings against a running gateway.
 
 Usage: s3-clients.py small|large
-Endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; RESTART is a command that kills
-the node and starts it again. Every check is a function whose
+Endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; those of a key that may
+only read from READ_ONLY_AWS_ACCESS_KEY_ID and READ_ONLY_AWS_SECRET_ACCESS_KEY; RESTART is a command that kills the node and
+starts it again. Every check is a function whose
 name is a claim; each prints one line. `large` adds the sizes that take long.
 """
 
@@ -123,6 +124,10 @@ def a_delimiter_gathers_what_begins_alike():
         found = [(p.get("Contents", []), p.get("CommonPrefixes", [])) for p in pages]
         assert [item["Key"] for contents, _ in found for item in contents] == ["d/a", "d/c"], size
         assert [item["Prefix"] for _, prefixes in found for item in prefixes] == ["d/b/", "d/e/"], size
+    put("d/", b"", Metadata={"own": "1"})
+    folder = s3.list_objects_v2(Bucket=BUCKET, Prefix="d/", Delimiter="/")
+    assert [item["Key"] for item in folder["Contents"]] == ["d/", "d/a", "d/c"]
+    assert s3.head_object(Bucket=BUCKET, Key="d/")["Metadata"] == {"own": "1"} and get("d/") == b""
     after = s3.list_objects_v2(Bucket=BUCKET, Prefix="d/", StartAfter="d/b/1")
     assert [item["Key"] for item in after["Contents"]] == ["d/b/2", "d/c", "d/e/f/g"]
     none = s3.list_objects_v2(Bucket=BUCKET, Prefix="d/", MaxKeys=0)
@@ -238,6 +243,19 @@ def who_does_not_sign_gets_nothing():
     assert code_of(other.list_buckets)[0] == "InvalidAccessKeyId"
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     assert raw("POST", f"/{BUCKET}", form, b"--x--")[0] == 501
+
+
+def a_key_that_may_only_read_changes_nothing():
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    known = {name.lower(): os.environ["READ_ONLY_" + name] for name in names}
+    reader = boto3.client("s3", region_name="us-east-1", **known)
+    assert reader.get_object(Bucket=BUCKET, Key="cond")["Body"].read() == get("cond")
+    for call, more in (
+        (reader.put_object, {"Body": b"x"}), (reader.delete_object, {}), (reader.create_multipart_upload, {}),
+        (reader.copy_object, {"CopySource": {"Bucket": BUCKET, "Key": "cond"}}), (reader.delete_object_tagging, {}),
+    ):
+        assert code_of(call, Bucket=BUCKET, Key="cond", **more)[0] == "AccessDenied", call
+    assert code_of(reader.delete_bucket, Bucket=BUCKET)[0] == "AccessDenied"
 
 
 def presigned_links_work_until_they_expire():
@@ -450,6 +468,8 @@ LARGE = [large_objects_come_back, a_gibibyte_comes_back]
 
 def main():
     which = sys.argv[1] if len(sys.argv) > 1 else "small"
+    if "READ_ONLY_AWS_ACCESS_KEY_ID" in os.environ:
+        SMALL.append(a_key_that_may_only_read_changes_nothing)
     if "RESTART" in os.environ:
         SMALL.append(what_was_acknowledged_is_there_after_kill_9)
     checks = SMALL + (LARGE if which == "large" else []) + [a_bucket_goes_when_it_is_empty]

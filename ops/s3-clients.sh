@@ -35,6 +35,11 @@ AWS_ACCESS_KEY_ID=$(sed -n 1p "$dir/key")
 AWS_SECRET_ACCESS_KEY=$(sed -n 2p "$dir/key")
 export AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=us-east-1
 
+"$TRULLO" --home "$home" s3 keys add reader --read-only --expires 1h --quiet >"$dir/reader"
+READ_ONLY_AWS_ACCESS_KEY_ID=$(sed -n 1p "$dir/reader")
+READ_ONLY_AWS_SECRET_ACCESS_KEY=$(sed -n 2p "$dir/reader")
+export READ_ONLY_AWS_ACCESS_KEY_ID READ_ONLY_AWS_SECRET_ACCESS_KEY
+
 if [ "$which" = figures ]; then
   TRULLO="$TRULLO" TRULLO_HOME="$home" "$env/bin/python" ops/s3-figures.py
   exit
@@ -66,6 +71,17 @@ aws s3 cp --quiet "$dir/twenty" s3://awscli/twenty
 aws s3 cp --quiet s3://awscli/twenty - | cmp - "$dir/twenty" || die "aws s3 cp: what came back differs"
 aws s3 mv --quiet s3://awscli/twenty "s3://awscli/moved é"
 [ "$(aws s3 ls s3://awscli/ | awk '{print $NF}' | sort | tr '\n' ' ')" = "in/ é " ] || die "aws s3 ls: $(aws s3 ls s3://awscli/)"
+aws s3api create-multipart-upload --bucket awscli --key never >/dev/null
+# It is given up when its time is over; the node looks when it starts.
+"$TRULLO" testnet kill user-1 --dir "$dir/net" --quiet >/dev/null
+TRULLO_S3_UPLOAD_EXPIRY_S=1 "$TRULLO" testnet start user-1 --dir "$dir/net" --quiet >/dev/null
+for _ in $(seq 120); do
+  uploads=$(aws s3api list-multipart-uploads --bucket awscli --query 'length(Uploads || `[]`)')
+  [ "$uploads" != 0 ] || break
+done
+[ "$uploads" = 0 ] || die "an upload that nobody completes does not expire"
+"$TRULLO" testnet kill user-1 --dir "$dir/net" --quiet >/dev/null
+"$TRULLO" testnet start user-1 --dir "$dir/net" --quiet >/dev/null
 aws s3 rb --force s3://awscli >/dev/null
 
 say "s3cmd"

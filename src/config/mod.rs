@@ -300,7 +300,7 @@ impl Check<'_> {
             }
         });
         let transfers_max = self.within("s3.transfers_max", raw.transfers_max, 1..=1_024)?;
-        let upload_expiry = self.within("s3.upload_expiry_s", raw.upload_expiry_s, 60..=1 << 32)?;
+        let upload_expiry = self.within("s3.upload_expiry_s", raw.upload_expiry_s, 1..=1 << 32)?;
         Ok(S3 {
             listen: listen.transpose()?,
             domain: domain.transpose()?,

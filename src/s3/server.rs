@@ -36,6 +36,8 @@ const XML_BYTES_MAX: usize = 8 << 20;
 const CHUNKED_SHARE: u64 = 16;
 /// How often uploads that nobody completes are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+/// And when that did not succeed.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(20);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,13 +106,23 @@ fn service(handle: &Handle, gateway: Gateway) -> Result<S3Service, ServeError> {
 /// Ends uploads that nobody completes, now and then.
 async fn expire(gateway: Gateway, after: Millis) {
     let stop = gateway.tree.handle().stop_token().clone();
-    let mut ticks = tokio::time::interval(EXPIRE_EVERY);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    loop {
         let older_than = gateway.now().saturating_sub(after);
-        match stop.run_until_cancelled(uploads::expire(&gateway, older_than)).await {
-            Some(Ok(0)) | None => {}
-            Some(Ok(ended)) => tracing::info!(ended, "uploads that nobody completed are given up"),
-            Some(Err(error)) => tracing::debug!(%error, "uploads could not be looked through; later"),
+        let pause = match stop.run_until_cancelled(uploads::expire(&gateway, older_than)).await {
+            None => return,
+            Some(Ok(0)) => EXPIRE_EVERY,
+            Some(Ok(ended)) => {
+                tracing::info!(ended, "uploads that nobody completed are given up");
+                EXPIRE_EVERY
+            }
+            // A node that has just started may not reach the others yet.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "uploads could not be looked through; again soon");
+                EXPIRE_AGAIN
+            }
+        };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
         }
     }
 }
