@@ -1,7 +1,7 @@
 //! trullo: one node program for people who share machines without trusting one another.
 //!
 //! ```text
-//!  main  cli  api  explorer  sim        faces: read through store::Reader, act through node::Handle
+//!  main  cli  api  s3  explorer  sim    faces: read through store::Reader, act through node::Handle
 //!             node                      the shell: the only place where logic meets IO
 //!  store      net      compute          adapters of redb, libp2p, wasmtime; none knows node
 //!  ═════════════════ pure from here down: no tokio, fs, net, clock, OS randomness ═══════════
@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod mempool;
 pub mod net;
 pub mod node;
+pub mod s3;
 pub mod sim;
 pub mod store;
 pub mod types;

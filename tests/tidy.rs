@@ -35,6 +35,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "explorer",
         ],
     ),
+    // It has the interface's bounds on connections.
+    ("s3", &["types", "crypto", "wire", "files", "store", "config", "node", "api::connections", "api::linger"]),
     ("explorer", BELOW_FACES),
     ("sim", BELOW_FACES),
     (
@@ -52,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "node",
             "api",
+            "s3",
             "explorer",
             "sim",
         ],
@@ -88,7 +91,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("libp2p", &["net"]),
     ("wasmtime", &["compute"]),
     ("clap", &["cli", "main"]),
-    ("axum", &["api"]),
+    ("axum", &["api", "s3"]),
+    ("s3s::", &["s3"]),
     ("anyhow", &["cli", "main"]),
     ("serde::", &["api", "explorer", "cli", "config"]),
 ];

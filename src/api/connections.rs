@@ -25,7 +25,7 @@ use crate::types::limits;
 
 /// What clients may ask of the server's places and of its patience.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Connections at once; further ones wait where all of them have shown the token.
     pub connections: usize,
     /// From the connection's begin, or from the last answer's end, until the head of a request is there.
@@ -38,7 +38,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// For a node in use. Bodies and answers may come from and go to pipes that pause.
-    pub(super) const STANDARD: Self = Self {
+    pub(crate) const STANDARD: Self = Self {
         connections: limits::API_CONNECTIONS_MAX,
         head: Duration::from_secs(30),
         body: Duration::from_secs(300),
@@ -48,7 +48,7 @@ impl Bounds {
 
 /// A connection's place, for whoever checks its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     /// Where the client is.
     pub(super) address: IpAddr,
     proven: Arc<AtomicBool>,
@@ -60,7 +60,7 @@ impl Seat {
         Self { address, proven: Arc::default(), leave: CancellationToken::new() }
     }
     /// A request of this connection had the token.
-    pub(super) fn prove(&self) {
+    pub(crate) fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
     fn is_proven(&self) -> bool {
@@ -69,7 +69,7 @@ impl Seat {
 }
 
 /// Serves connections until told to stop, and then waits for the requests that are under way.
-pub(super) async fn run(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+pub(crate) async fn run(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let router = router.layer(RequestBodyTimeoutLayer::new(bounds.body));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(bounds.head);

@@ -5,17 +5,18 @@
 //! browser gets nowhere. Errors are problem JSON (RFC 9457). The routes are listed in `server`, with their documentation.
 //! Not here: what is done (`node`), what the answers look like (`views`).
 
+pub mod access;
 mod accounts;
 pub mod actions;
 mod auth;
 pub mod bundle;
 pub mod caller;
 mod chain;
-mod connections;
+pub(crate) mod connections;
 mod download;
 pub mod files;
 mod fill;
-mod linger;
+pub(crate) mod linger;
 pub mod measured;
 pub mod openapi;
 mod page;

@@ -22,7 +22,8 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    bundle, chain, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage, tables, tree, uploads,
+    access, bundle, chain, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage, tables, tree,
+    uploads,
 };
 use crate::node::Handle;
 
@@ -139,6 +140,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(storage::drain))
         .routes(routes!(chain::links))
         .routes(routes!(chain::stop))
+        .routes(routes!(access::add, access::list))
+        .routes(routes!(access::remove))
         .routes(routes!(sign_in::users))
         .routes(routes!(sign_in::remove_user));
     open.merge(any.route_layer(from_fn(caller::anybody)))

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, export, files, get, init, ledger, node, put, sharing, sim, storage, testnet, tools, tree,
-    user, verify,
+    account, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet, tools,
+    tree, user, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -74,6 +74,8 @@ const STORAGE: &str = "Examples:
   trullo --home net/user-1 storage audits
   trullo --home net/user-1 storage health
   trullo --home net/storage-1 storage leave";
+const S3: &str = "Examples:
+  trullo --home net/user-1 s3 keys add laptop";
 const LEDGER: &str = "Examples:
   trullo --home net/user-1 ledger status
   trullo --home net/user-1 ledger file FILE_ID --proof -o bundle.json";
@@ -137,6 +139,9 @@ pub enum Command {
     /// How storage nodes keep their promise
     #[command(subcommand, after_long_help = STORAGE)]
     Storage(storage::Verb),
+    /// Access for programs that speak S3
+    #[command(subcommand, after_long_help = S3)]
+    S3(s3::Verb),
     /// Ask the ledger
     #[command(subcommand, after_long_help = LEDGER)]
     Ledger(ledger::Verb),

@@ -23,6 +23,7 @@ mod measured;
 mod node;
 mod phrase;
 mod put;
+mod s3;
 mod sharing;
 mod sim;
 mod storage;
@@ -104,6 +105,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
+        Command::S3(verb) => s3::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),
         Command::Sim(args) => sim::run(context, &args),
         Command::Completions(args) => tools::completions(context, &args),

@@ -15,6 +15,7 @@ use crate::config::{Config, genesis};
 use crate::crypto::keys::AccountKeys;
 use crate::node::home::Home;
 use crate::node::{self, Start};
+use crate::s3;
 use crate::types::Role;
 
 const RUN: &str = "Examples:
@@ -77,7 +78,9 @@ fn unlock(home: &Home, config: &Config, args: &RunArgs) -> Result<Option<Account
 }
 
 fn start_log(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log.level)
+    // What the S3 library calls errors are its clients' mistakes, and those are answered.
+    let quiet = if config.log.level.contains("s3s") { "" } else { ",s3s=off" };
+    let filter = EnvFilter::try_new(format!("{}{quiet}", config.log.level))
         .map_err(|error| CliError::new(Exit::Usage, format!("log.level {:?}: {error}", config.log.level)))?;
     // A log that cannot be written, on a full disk or to a reader that is gone, must not end the thread that wrote to it.
     let builder = tracing_subscriber::fmt().log_internal_errors(false);
@@ -100,13 +103,21 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     let node = node::start(start).await?;
     let handle = node.handle().clone();
     let stop = handle.stop_token().clone();
-    let server = match api::serve(handle, listen, &token).await {
+    let server = match api::serve(handle.clone(), listen, &token).await {
         Ok(server) => server,
         Err(error) => {
             stop.cancel();
             node.finish().await?;
             let error = CliError::new(Exit::Conflict, format!("the API cannot listen on {listen}: {error}"));
             return Err(error.hint("choose another address: --set api.listen=127.0.0.1:0").into());
+        }
+    };
+    let gateway = match s3_gateway(home, &handle).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            stop.cancel();
+            node.finish().await?;
+            return Err(error);
         }
     };
     home.write_address(&server.address.to_string())?;
@@ -119,6 +130,24 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     stop.cancel();
     let ended = node.finish().await;
     server.finish().await;
+    if let Some(gateway) = gateway {
+        gateway.finish().await;
+    }
     tracing::info!("stopped");
     Ok(ended?)
+}
+
+/// The S3 gateway, where the configuration has one. Errors: exit 8 when it cannot listen.
+async fn s3_gateway(home: &Home, handle: &node::Handle) -> Result<Option<s3::S3Server>> {
+    let Some(listen) = handle.config().s3.listen else {
+        home.write_s3_address(None)?;
+        return Ok(None);
+    };
+    let gateway = s3::serve(handle, listen).await.map_err(|error| {
+        let error = CliError::new(Exit::Conflict, error.to_string());
+        error.hint("choose another address: --set s3.listen=127.0.0.1:0; a gateway needs the account's password")
+    })?;
+    home.write_s3_address(Some(&gateway.address.to_string()))?;
+    tracing::info!(address = %gateway.address, "the S3 gateway answers");
+    Ok(Some(gateway))
 }

@@ -92,6 +92,25 @@ pub const KEYS: &[Key] = &[
         "Requests of each user, and of each address without a login, a second; 0 for any number",
     ),
     key(
+        "s3.listen",
+        Kind::Text,
+        None,
+        "Address of the S3 gateway, such as 127.0.0.1:9000; port 0 takes a free one, written to s3.addr. Default: none",
+    ),
+    key(
+        "s3.domain",
+        Kind::Text,
+        None,
+        "Name under which buckets are hosts, such as s3.example.org. Default: buckets are paths",
+    ),
+    key("s3.transfers_max", Kind::Number, Some("32"), "Objects that are read from or written to at the same time"),
+    key(
+        "s3.upload_expiry_s",
+        Kind::Number,
+        Some("604800"),
+        "Uploads in parts that nobody completes are given up after so many seconds. Default: 7 days",
+    ),
+    key(
         "consensus.view_floor_ms",
         Kind::Number,
         None,

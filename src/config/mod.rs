@@ -77,6 +77,8 @@ pub struct Config {
     pub net: Net,
     /// How it answers HTTP.
     pub api: Api,
+    /// Where and how it answers S3.
+    pub s3: S3,
     /// Its timers.
     pub consensus: Consensus,
     /// What it stores for others.
@@ -136,6 +138,19 @@ pub struct Api {
     pub logins_per_minute_address: NonZeroU32,
     /// Requests of one user or address, a second; nothing for any number.
     pub requests_per_s: Option<NonZeroU32>,
+}
+
+/// Where and how the node answers S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// Address; nothing if it does not.
+    pub listen: Option<SocketAddr>,
+    /// Name under which buckets are hosts.
+    pub domain: Option<String>,
+    /// Objects that are read from or written to at the same time.
+    pub transfers_max: usize,
+    /// Time after which an upload in parts is given up.
+    pub upload_expiry: Millis,
 }
 
 /// Timers of consensus, where they differ from the network's.
@@ -216,6 +231,7 @@ impl Config {
             node: check.node(&raw.node)?,
             net: check.net(&raw.net)?,
             api: check.api(&raw.api)?,
+            s3: check.s3(&raw.s3)?,
             consensus: check.consensus(&raw.consensus)?,
             storage: check.storage(&raw.storage)?,
             files: check.files(&raw.files)?,
@@ -321,6 +337,27 @@ impl Check<'_> {
             logins_per_minute: rate("api.logins_per_minute", raw.logins_per_minute)?,
             logins_per_minute_address: rate("api.logins_per_minute_address", raw.logins_per_minute_address)?,
             requests_per_s: NonZeroU32::new(requests_per_s),
+        })
+    }
+
+    fn s3(&self, raw: &raw::RawS3) -> Result<S3, ConfigError> {
+        let listen = raw.listen.as_ref();
+        let listen = listen.map(|text| self.parse("s3.listen", text, "is no address such as 127.0.0.1:9000"));
+        let domain = raw.domain.as_ref();
+        let domain = domain.map(|text| {
+            let valid = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            match text.split('.').all(valid) {
+                true => Ok(text.to_ascii_lowercase()),
+                false => self.wrong("s3.domain", format!("{text:?} is no name of a host, without port")),
+            }
+        });
+        let transfers_max = self.within("s3.transfers_max", raw.transfers_max, 1..=1_024)?;
+        let upload_expiry = self.within("s3.upload_expiry_s", raw.upload_expiry_s, 1..=1 << 32)?;
+        Ok(S3 {
+            listen: listen.transpose()?,
+            domain: domain.transpose()?,
+            transfers_max: usize::try_from(transfers_max).unwrap_or(1),
+            upload_expiry: Millis::new(upload_expiry.saturating_mul(1_000)),
         })
     }
 

@@ -16,6 +16,8 @@ pub struct RawConfig {
     pub net: RawNet,
     /// `[api]`
     pub api: RawApi,
+    /// `[s3]`
+    pub s3: RawS3,
     /// `[consensus]`
     #[serde(default)]
     pub consensus: RawConsensus,
@@ -66,6 +68,17 @@ pub struct RawApi {
     pub logins_per_minute: u64,
     pub logins_per_minute_address: u64,
     pub requests_per_s: u64,
+}
+
+/// `[s3]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawS3 {
+    pub listen: Option<String>,
+    pub domain: Option<String>,
+    pub transfers_max: u64,
+    pub upload_expiry_s: u64,
 }
 
 /// `[consensus]`

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::AccessKeys;
 use super::acting::{Actor, Actors};
 use super::app::read_record;
 use super::chain::{ChainStatus, Input};
@@ -125,6 +126,7 @@ pub(super) struct Inner {
     pub status: watch::Receiver<Option<ChainStatus>>,
     pub disk: watch::Receiver<Option<Low>>,
     pub actors: Actors,
+    pub access: Option<AccessKeys>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub outbox: mpsc::Sender<VerifiedTx>,
@@ -268,6 +270,12 @@ impl Handle {
     fn actor(&self) -> Result<&Actor, NodeError> {
         let hint = "this node was started without an account: run it with --password-file";
         self.actor.as_deref().ok_or_else(|| NodeError::NotAllowed(hint.to_owned()))
+    }
+
+    /// The pairs by which programs act for the account. Errors: `NotAllowed` when this node has none.
+    pub fn access_keys(&self) -> Result<&AccessKeys, NodeError> {
+        self.keys()?;
+        self.inner.access.as_ref().ok_or(NodeError::Stopping)
     }
 
     /// A record of the finalized state. Errors: `Store`.

@@ -282,6 +282,25 @@ impl Home {
         write_file(&self.address_file(), format!("{address}\n").as_bytes())
     }
 
+    /// Where the running node answers S3, if it does and has said so. Errors: `Io`.
+    pub fn read_s3_address(&self) -> Result<Option<String>, HomeError> {
+        let path = self.root.join("s3.addr");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("reading", &path, error)),
+        }
+    }
+    /// Says where the node answers S3, or that it does not. Errors: `Io`.
+    pub fn write_s3_address(&self, address: Option<&str>) -> Result<(), HomeError> {
+        let path = self.root.join("s3.addr");
+        match (address, fs::remove_file(&path)) {
+            (Some(address), _) => write_file(&path, format!("{address}\n").as_bytes()),
+            (None, Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(at("removing", &path, error)),
+            (None, _) => Ok(()),
+        }
+    }
+
     /// Takes the home for this process. Errors: `Locked`, `Io`.
     pub fn lock(&self) -> Result<Lock, HomeError> {
         let path = self.pid_file();

@@ -3,6 +3,7 @@
 //! Promises: what is sent is covered by what is on disk; finality is read from the store; a stop is clean within seconds.
 //! Not here: rules (`consensus`, `ledger`, `files`), bytes on disk (`store`) and on the network (`net`).
 
+pub mod access;
 mod acting;
 pub mod app;
 pub mod beacon;

@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::AccessKeys;
 use super::acting::Actors;
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
@@ -181,6 +182,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         clock,
     };
     let chain = start_chain(setup, stop.clone())?;
+    let access = account.as_ref().map(|account| AccessKeys::open(&home, account)).transpose();
+    let access = access.map_err(|error| NodeFailure::Setting(error.to_string()))?;
     let identity =
         Identity { chain: chain_id, node: net.node(), account: account.as_ref().map(AccountKeys::account_id) };
     let inner = Inner {
@@ -199,6 +202,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         status,
         disk,
         actors: Actors::default(),
+        access,
         clock,
         metrics,
         outbox,

@@ -219,6 +219,11 @@ pub const PASSWORD_HASHES_WAITING_MAX: usize = 16;
 /// Clients whose rate is known one by one; beyond them all others share one.
 pub const RATE_KEYS_MAX: usize = 1 << 16;
 
+/// Access keys of one home.
+pub const ACCESS_KEYS_MAX: usize = 128;
+/// All of them, bytes.
+pub const ACCESS_KEYS_BYTES_MAX: usize = 64 << 10;
+
 /// A genesis file, bytes.
 pub const GENESIS_BYTES_MAX: usize = 16 << 20;
 /// A proof bundle, bytes.

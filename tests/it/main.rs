@@ -15,6 +15,7 @@ mod nodes;
 mod processes;
 mod promise;
 mod quorum;
+mod s3;
 mod sharing;
 mod thieves;
 mod thresholds;

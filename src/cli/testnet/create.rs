@@ -95,6 +95,7 @@ struct Member {
     role: Role,
     listen: String,
     api: String,
+    s3: Option<String>,
     password: String,
 }
 
@@ -139,11 +140,11 @@ pub fn create(dir: &Path, plan: &Plan) -> Result<State> {
 
 fn members(plan: &Plan) -> Result<Vec<Member>> {
     let total: u16 = plan.numbers().map(|(_, count)| count).sum();
-    let mut ports = free_ports(2 * usize::from(total))?.into_iter();
+    let mut ports = free_ports(3 * usize::from(total))?.into_iter();
     let mut members = Vec::new();
     for (role, count) in plan.numbers() {
         for number in 1..=count {
-            let (Some(net), Some(api)) = (ports.next(), ports.next()) else { break };
+            let (Some(net), Some(api), Some(s3)) = (ports.next(), ports.next(), ports.next()) else { break };
             let password = hex::encode(random::<16>()?);
             let name = format!("{role}-{number}");
             let mut identity = Identity::new(&name, Roles::of(&[role]), &password, KdfParams::TESTNET)?;
@@ -153,7 +154,9 @@ fn members(plan: &Plan) -> Result<Vec<Member>> {
             if let Some(operators) = plan.operators {
                 identity.operator = format!("operator-{}", members.len() % usize::from(operators) + 1);
             }
-            members.push(Member { identity, role, listen, api: format!("127.0.0.1:{api}"), password });
+            let (api, s3) = (format!("127.0.0.1:{api}"), format!("127.0.0.1:{s3}"));
+            let s3 = (role == Role::User).then_some(s3);
+            members.push(Member { identity, role, listen, api, s3, password });
         }
     }
     Ok(members)
@@ -192,7 +195,7 @@ fn bootstrap(members: &[Member]) -> Result<Vec<(String, String)>> {
 }
 
 fn config_text(member: &Member, bootstrap: &[String]) -> String {
-    template::write(&[
+    let mut values = vec![
         ("node.name", Value::from(member.identity.name.clone())),
         ("node.roles", template::list([member.role])),
         ("node.operator", Value::from(member.identity.operator.clone())),
@@ -201,7 +204,9 @@ fn config_text(member: &Member, bootstrap: &[String]) -> String {
         ("api.listen", Value::from(member.api.clone())),
         ("storage.capacity", Value::from(CAPACITY as i64)),
         ("account.password_file", Value::from("password")),
-    ])
+    ];
+    values.extend(member.s3.as_ref().map(|address| ("s3.listen", Value::from(address.clone()))));
+    template::write(&values)
 }
 
 /// So many ports that nobody listens on now.

@@ -1,0 +1,463 @@
+//! Objects: put, get, head, copy, delete, tags.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use s3s::dto::{
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, GetObjectInput, GetObjectOutput, HeadObjectInput,
+    HeadObjectOutput, MetadataDirective, PutObjectInput, PutObjectOutput, StreamingBlob, TaggingDirective,
+};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::bucket::{self, Object, kind, object_path};
+use super::conditions::{self, Conditions, Met};
+use super::digest::{Algorithm, Checked, Declared, Digest, Ended, check};
+use super::errors::{error, of_fault, of_node};
+use super::gateway::Gateway;
+use super::meta::{self, Checksum, Headers, Meta};
+use super::offered;
+use crate::files::tree::{Batch, Content, Expect, Op};
+use crate::node::NodeError;
+use crate::node::tree::ContentRequest;
+
+/// Bytes of one upload, as the protocol has it.
+pub const UPLOAD_BYTES_MAX: u64 = 5 << 30;
+/// How long a request waits for others to be done before it is told to come later.
+const TURN_WITHIN: Duration = Duration::from_secs(20);
+/// Keys of one request to delete.
+const DELETES_MAX: usize = 1_000;
+
+/// What a request says of its bytes. Errors: `InvalidRequest`, `EntityTooLarge`.
+pub fn declared<T>(
+    req: &S3Request<T>,
+    sums: &s3s::dto::Checksum,
+    md5: Option<String>,
+    len: Option<i64>,
+) -> S3Result<Declared> {
+    let header = |name: &str| req.headers.get(name).and_then(|value| value.to_str().ok());
+    let (trailer, named) = (header("x-amz-trailer"), header("x-amz-sdk-checksum-algorithm"));
+    let declared = Declared::new(sums, trailer, named, md5, len);
+    let declared = declared.map_err(|text| error(S3ErrorCode::InvalidRequest, text))?;
+    if declared.len.is_some_and(|len| len > UPLOAD_BYTES_MAX) {
+        let text = "more than 5 GiB at once; upload it in parts";
+        return Err(error(S3ErrorCode::EntityTooLarge, text));
+    }
+    Ok(declared)
+}
+
+/// The bytes of an answer, from the node.
+pub fn blob(mut pieces: mpsc::Receiver<Result<bytes::Bytes, NodeError>>, turn: OwnedSemaphorePermit) -> StreamingBlob {
+    let turn = Arc::new(turn);
+    StreamingBlob::wrap(futures::stream::poll_fn(move |cx| {
+        let _held = &turn;
+        pieces.poll_recv(cx)
+    }))
+}
+
+impl Gateway {
+    /// A place among those that read and write at the same time. Errors: `SlowDown`.
+    pub async fn turn(&self) -> S3Result<OwnedSemaphorePermit> {
+        let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.transfers).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| error(S3ErrorCode::SlowDown, "too many transfers; try again"))
+    }
+
+    /// Stores bytes that a client sends. Errors: those of the bytes, else those of the node.
+    pub async fn store(&self, len: Option<u64>, bytes: Checked, ended: &Ended) -> S3Result<(Content, Digest)> {
+        let request = ContentRequest { len, ..ContentRequest::default() };
+        let stored = self.tree.put_content(request, bytes).await;
+        match (stored, ended.fault(), ended.digest()) {
+            (_, Some(fault), _) => Err(of_fault(&fault)),
+            (Err(failed), None, _) => Err(of_node(failed)),
+            (Ok(content), None, Some(digest)) => Ok((content, digest)),
+            (Ok(_), None, None) => Err(error(S3ErrorCode::IncompleteBody, "the body did not come to its end")),
+        }
+    }
+
+    /// Puts one entry. Errors: those of the tree.
+    pub async fn put_entry(&self, path: String, entry: crate::files::tree::Entry, expect: Expect) -> S3Result<()> {
+        let op = Op::Put { path, entry: Box::new(entry), keep: self.keep, expect };
+        self.apply(vec![op]).await
+    }
+
+    /// Carries changes out. Errors: those of the tree.
+    pub async fn apply(&self, ops: Vec<Op>) -> S3Result<()> {
+        let batch = Batch { ops, folders: false };
+        self.tree.apply(batch, Vec::new()).await.map(|_| ()).map_err(of_node)
+    }
+
+    /// The object at a path, if there is one.
+    async fn present(&self, path: &str) -> S3Result<Option<Object>> {
+        Ok(self.tree.stat(path).await.map_err(of_node)?.and_then(Object::of))
+    }
+
+    /// What a write on conditions wants at a path. The object is looked up only where there is one.
+    pub async fn expect(
+        &self,
+        path: &str,
+        is: Option<&s3s::dto::ETagCondition>,
+        is_not: Option<&s3s::dto::ETagCondition>,
+    ) -> S3Result<Expect> {
+        if is.is_none() && is_not.is_none() {
+            return Ok(Expect::Any);
+        }
+        conditions::expect(is, is_not, self.present(path).await?.as_ref())
+    }
+
+    pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let body = req.input.body.take();
+        let sums = s3s::dto::Checksum {
+            checksum_crc32: req.input.checksum_crc32.take(),
+            checksum_crc32c: req.input.checksum_crc32c.take(),
+            checksum_crc64nvme: req.input.checksum_crc64nvme.take(),
+            checksum_sha1: req.input.checksum_sha1.take(),
+            checksum_sha256: req.input.checksum_sha256.take(),
+            checksum_type: None,
+        };
+        offered::put(&req.input)?;
+        let declared = declared(&req, &sums, req.input.content_md5.clone(), req.input.content_length)?;
+        let input = req.input;
+        let path = object_path(&input.bucket, &input.key)?;
+        bucket::must_exist(&self.tree, &input.bucket).await?;
+        let expect = self.expect(&path, input.if_match.as_ref(), input.if_none_match.as_ref()).await?;
+        let mut kept = Meta {
+            headers: Headers {
+                content_type: input.content_type,
+                cache_control: input.cache_control,
+                content_disposition: input.content_disposition,
+                content_encoding: offered::encoding(input.content_encoding),
+                content_language: input.content_language,
+                expires: input.expires.as_ref().and_then(meta::http_date),
+            },
+            user: meta::user(input.metadata),
+            tags: meta::tags_of_header(input.tagging.as_deref())?,
+            ..Meta::default()
+        };
+        kept.check()?;
+        let _turn = self.turn().await?;
+        let algorithm = declared.algorithm.unwrap_or(Algorithm::Crc64Nvme);
+        let len = declared.len;
+        let (bytes, ended) = check(body, declared, req.trailing_headers, Some(algorithm));
+        let (content, digest) = self.store(len, bytes, &ended).await?;
+        kept.etag = hex::encode(digest.md5);
+        kept.checksum = Checksum::whole(algorithm, &digest);
+        let (etag, told) = (kept.etag(), kept.checksum.as_ref().map(Checksum::told).unwrap_or_default());
+        self.put_entry(path, kept.entry(kind(&input.key, content), self.now()), expect).await?;
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(etag),
+            checksum_crc32: told.checksum_crc32,
+            checksum_crc32c: told.checksum_crc32c,
+            checksum_crc64nvme: told.checksum_crc64nvme,
+            checksum_sha1: told.checksum_sha1,
+            checksum_sha256: told.checksum_sha256,
+            checksum_type: told.checksum_type,
+            ..PutObjectOutput::default()
+        }))
+    }
+
+    pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        let HeadObjectInput { bucket, key, version_id, range, part_number, checksum_mode, .. } = req.input;
+        offered::version(version_id.as_deref())?;
+        let object = bucket::object(&self.tree, &bucket, &key).await?;
+        let wanted = Conditions {
+            is: req.input.if_match,
+            is_not: req.input.if_none_match,
+            since: req.input.if_modified_since,
+            not_since: req.input.if_unmodified_since,
+        };
+        let Some(cut) = cut(&object, &wanted, range, part_number)? else {
+            return Err(not_modified(&object));
+        };
+        let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
+        let Meta { headers, .. } = &object.meta;
+        Ok(S3Response::new(HeadObjectOutput {
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
+            content_range: cut.told(object.len()),
+            parts_count: cut.parts_count(&object),
+            e_tag: Some(object.meta.etag()),
+            last_modified: Some(meta::timestamp(object.modified())),
+            metadata: object.meta.user(),
+            content_type: Some(headers.content_type.clone().unwrap_or_else(octets)),
+            cache_control: headers.cache_control.clone(),
+            content_disposition: headers.content_disposition.clone(),
+            content_encoding: headers.content_encoding.clone(),
+            content_language: headers.content_language.clone(),
+            expires: headers.expires.as_deref().and_then(meta::parse_http_date),
+            checksum_crc32: told.checksum_crc32,
+            checksum_crc32c: told.checksum_crc32c,
+            checksum_crc64nvme: told.checksum_crc64nvme,
+            checksum_sha1: told.checksum_sha1,
+            checksum_sha256: told.checksum_sha256,
+            checksum_type: told.checksum_type,
+            ..HeadObjectOutput::default()
+        }))
+    }
+
+    pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let GetObjectInput { bucket, key, version_id, range, part_number, checksum_mode, .. } = req.input;
+        offered::version(version_id.as_deref())?;
+        let object = bucket::object(&self.tree, &bucket, &key).await?;
+        let wanted = Conditions {
+            is: req.input.if_match,
+            is_not: req.input.if_none_match,
+            since: req.input.if_modified_since,
+            not_since: req.input.if_unmodified_since,
+        };
+        let Some(cut) = cut(&object, &wanted, range, part_number)? else {
+            return Err(not_modified(&object));
+        };
+        let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
+        let body = match object.entry.content() {
+            Some(content) if cut.range.start < cut.range.end => {
+                let turn = self.turn().await?;
+                Some(self.read(content, &cut, turn).await?)
+            }
+            _ => None,
+        };
+        let Meta { headers, tags, .. } = &object.meta;
+        Ok(S3Response::new(GetObjectOutput {
+            body,
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
+            content_range: cut.told(object.len()),
+            parts_count: cut.parts_count(&object),
+            e_tag: Some(object.meta.etag()),
+            last_modified: Some(meta::timestamp(object.modified())),
+            metadata: object.meta.user(),
+            tag_count: i32::try_from(tags.len()).ok().filter(|count| *count > 0),
+            content_type: Some(headers.content_type.clone().unwrap_or_else(octets)),
+            cache_control: headers.cache_control.clone(),
+            content_disposition: headers.content_disposition.clone(),
+            content_encoding: headers.content_encoding.clone(),
+            content_language: headers.content_language.clone(),
+            expires: headers.expires.as_deref().and_then(meta::parse_http_date),
+            checksum_crc32: told.checksum_crc32,
+            checksum_crc32c: told.checksum_crc32c,
+            checksum_crc64nvme: told.checksum_crc64nvme,
+            checksum_sha1: told.checksum_sha1,
+            checksum_sha256: told.checksum_sha256,
+            checksum_type: told.checksum_type,
+            ..GetObjectOutput::default()
+        }))
+    }
+
+    /// The bytes of a cut. Whether they can be read at all is known with the first, when the status can still say so.
+    async fn read(&self, content: &Content, cut: &Cut, turn: OwnedSemaphorePermit) -> S3Result<StreamingBlob> {
+        let (_, mut pieces) = self.tree.read_content(content, Some(cut.range.clone())).await.map_err(of_node)?;
+        let first = pieces.recv().await.transpose().map_err(of_node)?;
+        let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
+        let rest = blob(pieces, turn);
+        let rest =
+            futures::StreamExt::map(rest, |piece| piece.map_err(|error| NodeError::Unavailable(error.to_string())));
+        Ok(StreamingBlob::wrap(futures::StreamExt::chain(first, rest)))
+    }
+
+    pub(super) async fn copy(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        offered::copy(&req.input)?;
+        let input = req.input;
+        let (from_bucket, from_key) = source(&input.copy_source)?;
+        let path = object_path(&input.bucket, &input.key)?;
+        bucket::must_exist(&self.tree, &input.bucket).await?;
+        let object = bucket::object(&self.tree, &from_bucket, &from_key).await?;
+        let wanted = Conditions {
+            is: input.copy_source_if_match,
+            is_not: input.copy_source_if_none_match,
+            since: input.copy_source_if_modified_since,
+            not_since: input.copy_source_if_unmodified_since,
+        };
+        if wanted.check(&object.meta.etag, object.modified()) != Met::Yes {
+            return Err(conditions::failed());
+        }
+        let is = |given: Option<&str>, what: &str| given.is_some_and(|given| given == what);
+        let replace = is(input.metadata_directive.as_ref().map(MetadataDirective::as_str), MetadataDirective::REPLACE);
+        let retag = is(input.tagging_directive.as_ref().map(TaggingDirective::as_str), TaggingDirective::REPLACE);
+        let same = object_path(&from_bucket, &from_key)? == path;
+        if same && !replace && !retag {
+            let text = "a copy of an object to itself has to change its metadata or its tags";
+            return Err(error(S3ErrorCode::InvalidRequest, text));
+        }
+        let mut kept = object.meta.clone();
+        if replace {
+            kept.user = meta::user(input.metadata);
+            kept.headers = Headers {
+                content_type: input.content_type,
+                cache_control: input.cache_control,
+                content_disposition: input.content_disposition,
+                content_encoding: input.content_encoding,
+                content_language: input.content_language,
+                expires: input.expires.as_ref().and_then(meta::http_date),
+            };
+        }
+        if retag {
+            kept.tags = meta::tags_of_header(input.tagging.as_deref())?;
+        }
+        kept.check()?;
+        let expect = if same { Expect::Same(Box::new(object.entry.clone())) } else { Expect::Any };
+        let kind = match object.entry.content() {
+            Some(content) if !same => {
+                let algorithm = input.checksum_algorithm.as_ref().and_then(|name| Algorithm::named(name.as_str()));
+                let (content, digest) = self.copy_bytes(content, None, algorithm).await?;
+                kept.etag = hex::encode(digest.md5);
+                kept.parts = Vec::new();
+                kept.checksum = Checksum::whole(algorithm.unwrap_or(Algorithm::Crc64Nvme), &digest);
+                kind(&input.key, content)
+            }
+            _ => object.entry.kind.clone(),
+        };
+        let (etag, told) = (kept.etag(), kept.checksum.as_ref().map(Checksum::told).unwrap_or_default());
+        let now = self.now();
+        self.put_entry(path, kept.entry(kind, now), expect).await?;
+        let result = CopyObjectResult {
+            e_tag: Some(etag),
+            last_modified: Some(meta::timestamp(now)),
+            checksum_crc32: told.checksum_crc32,
+            checksum_crc32c: told.checksum_crc32c,
+            checksum_crc64nvme: told.checksum_crc64nvme,
+            checksum_sha1: told.checksum_sha1,
+            checksum_sha256: told.checksum_sha256,
+            checksum_type: told.checksum_type,
+        };
+        Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+    }
+
+    /// Reads bytes and stores them again: a stored file belongs to one path.
+    pub async fn copy_bytes(
+        &self,
+        content: &Content,
+        range: Option<std::ops::Range<u64>>,
+        algorithm: Option<Algorithm>,
+    ) -> S3Result<(Content, Digest)> {
+        let turn = self.turn().await?;
+        let (len, pieces) = self.tree.read_content(content, range).await.map_err(of_node)?;
+        let declared = Declared { len: Some(len), ..Declared::default() };
+        let algorithm = algorithm.unwrap_or(Algorithm::Crc64Nvme);
+        let (bytes, ended) = check(Some(blob(pieces, turn)), declared, None, Some(algorithm));
+        self.store(Some(len), bytes, &ended).await
+    }
+
+    pub(super) async fn delete(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let DeleteObjectInput { bucket, key, version_id, if_match, .. } = req.input;
+        offered::version(version_id.as_deref())?;
+        bucket::must_exist(&self.tree, &bucket).await?;
+        let path = object_path(&bucket, &key)?;
+        let expect = self.expect(&path, if_match.as_ref(), None).await?;
+        self.apply(vec![Op::Remove { path, expect }]).await?;
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), axum::http::StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn delete_all(
+        &self,
+        req: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let DeleteObjectsInput { bucket, delete, .. } = req.input;
+        bucket::must_exist(&self.tree, &bucket).await?;
+        if delete.objects.is_empty() || delete.objects.len() > DELETES_MAX {
+            let text = format!("1 to {DELETES_MAX} keys can be deleted at once");
+            return Err(error(S3ErrorCode::MalformedXML, text));
+        }
+        let (mut ops, mut deleted, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in delete.objects {
+            let path = match offered::version(wanted.version_id.as_deref()) {
+                Ok(()) => object_path(&bucket, &wanted.key),
+                Err(error) => Err(error),
+            };
+            match path {
+                Ok(path) => {
+                    ops.push(Op::Remove { path, expect: Expect::Any });
+                    deleted.push(DeletedObject { key: Some(wanted.key), ..DeletedObject::default() });
+                }
+                Err(error) => errors.push(listed_error(wanted.key, &error)),
+            }
+        }
+        self.apply(ops).await?;
+        let deleted = (!delete.quiet.unwrap_or(false)).then_some(deleted);
+        let errors = Some(errors).filter(|errors| !errors.is_empty());
+        Ok(S3Response::new(DeleteObjectsOutput { deleted, errors, ..DeleteObjectsOutput::default() }))
+    }
+}
+
+/// The answer to who has the object already: its head alone, which the library knows as an error.
+fn not_modified(object: &Object) -> S3Error {
+    let mut answer = error(S3ErrorCode::NotModified, "the object is the one that the client has");
+    let mut headers = axum::http::HeaderMap::new();
+    let etag = object.meta.etag().to_http_header().ok();
+    let modified = meta::http_date(&meta::timestamp(object.modified())).and_then(|date| date.parse().ok());
+    headers.extend(etag.map(|etag| (axum::http::header::ETAG, etag)));
+    headers.extend(modified.map(|modified| (axum::http::header::LAST_MODIFIED, modified)));
+    answer.set_headers(headers);
+    answer
+}
+
+fn octets() -> String {
+    "application/octet-stream".to_owned()
+}
+
+fn listed_error(key: String, error: &S3Error) -> s3s::dto::Error {
+    let code = Some(error.code().as_str().to_owned());
+    let message = error.message().map(str::to_owned);
+    s3s::dto::Error { code, message, key: Some(key), version_id: None }
+}
+
+/// Bucket and key of a source. Errors: `NotImplemented` for one that is none of ours, or a version.
+pub fn source(source: &CopySource) -> S3Result<(String, String)> {
+    match source {
+        CopySource::Bucket { bucket, key, version_id } => {
+            offered::version(version_id.as_deref())?;
+            Ok((bucket.to_string(), key.to_string()))
+        }
+        _ => Err(error(S3ErrorCode::NotImplemented, "copies come from a bucket and a key")),
+    }
+}
+
+/// What is asked for of an object.
+pub struct Cut {
+    range: std::ops::Range<u64>,
+    partial: bool,
+    part: bool,
+}
+
+impl Cut {
+    fn told(&self, len: u64) -> Option<String> {
+        let last = self.range.end.saturating_sub(1);
+        self.partial.then(|| format!("bytes {}-{last}/{len}", self.range.start))
+    }
+    fn parts_count(&self, object: &Object) -> Option<i32> {
+        let count = object.meta.parts_count().filter(|_| self.part)?;
+        i32::try_from(count).ok()
+    }
+}
+
+/// What of an object is wanted; nothing if the client has it already. Errors: `PreconditionFailed`, `InvalidRange`, `InvalidPart`.
+fn cut(
+    object: &Object,
+    wanted: &Conditions,
+    range: Option<s3s::dto::Range>,
+    part: Option<i32>,
+) -> S3Result<Option<Cut>> {
+    match wanted.check(&object.meta.etag, object.modified()) {
+        Met::Failed => return Err(conditions::failed()),
+        Met::NotModified => return Ok(None),
+        Met::Yes => {}
+    }
+    let len = object.len();
+    match (range, part) {
+        (Some(_), Some(_)) => Err(error(S3ErrorCode::InvalidRequest, "a range and a part at once")),
+        (None, None) => Ok(Some(Cut { range: 0..len, partial: false, part: false })),
+        (Some(range), None) => Ok(Some(Cut { range: range.check(len)?, partial: true, part: false })),
+        (None, Some(number)) => {
+            let range = u32::try_from(number).ok().and_then(|number| object.meta.part(number, len));
+            let none = || error(S3ErrorCode::InvalidPart, format!("the object has no part {number} that can be told"));
+            let range = range.ok_or_else(none)?;
+            let partial = range.start < range.end;
+            Ok(Some(Cut { range, partial, part: true }))
+        }
+    }
+}
+
+/// The checksum of a whole object, for who asks.
+fn told_checksum(object: &Object, mode: Option<&s3s::dto::ChecksumMode>, cut: &Cut) -> s3s::dto::Checksum {
+    let asked = mode.is_some_and(|mode| mode.as_str() == s3s::dto::ChecksumMode::ENABLED) && !cut.partial;
+    object.meta.checksum.as_ref().filter(|_| asked).map(Checksum::told).unwrap_or_default()
+}

@@ -1,0 +1,284 @@
+//! The server: who may ask, what is refused before the protocol is looked at, and a clean end.
+//!
+//! The S3 library checks signatures and nothing else, so the bounds on connections, on bodies and on patience are set here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::host::SingleDomain;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3ErrorCode, S3Result};
+use tokio::net::TcpListener;
+
+use super::bucket::Names;
+use super::errors::error;
+use super::gateway::Gateway;
+use super::objects::UPLOAD_BYTES_MAX;
+use super::uploads;
+use crate::api::connections::{self, Bounds, Seat};
+use crate::api::linger;
+use crate::node::{Handle, NodeError};
+use crate::types::Millis;
+
+/// Bodies of requests that are XML: the longest lists the parts of an upload.
+const XML_BYTES_MAX: usize = 8 << 20;
+/// What signatures of pieces add to a body, at most one part in so many.
+const CHUNKED_SHARE: u64 = 16;
+/// How often uploads that nobody completes are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+/// And when that did not succeed.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(20);
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be had.
+    #[error("the S3 gateway cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The node has no account.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The domain is none.
+    #[error("s3.domain: {0}")]
+    Domain(String),
+}
+
+/// A running gateway.
+pub struct S3Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl S3Server {
+    /// Waits for its end, which follows the node's stop.
+    pub async fn finish(self) {
+        // A connection that stays open must not keep the process.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.task).await;
+    }
+}
+
+/// Listens and answers until the node stops. Errors: each of `ServeError`.
+pub async fn serve(handle: &Handle, address: SocketAddr) -> Result<S3Server, ServeError> {
+    let gateway = Gateway::new(handle)?;
+    let service = service(handle, gateway.clone())?;
+    let at = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(at)?;
+    let address = listener.local_addr().map_err(at)?;
+    let router = Router::new().fallback(answer).layer(from_fn(linger::linger)).with_state(service);
+    let stop = handle.stop_token().clone();
+    let task = tokio::spawn(connections::run(listener, router, Bounds::STANDARD, stop));
+    handle.spawn(expire(gateway, handle.config().s3.upload_expiry));
+    Ok(S3Server { address, task })
+}
+
+fn service(handle: &Handle, gateway: Gateway) -> Result<S3Service, ServeError> {
+    let mut builder = S3ServiceBuilder::new(gateway);
+    let mut config = S3Config::default();
+    config.xml_max_body_size = XML_BYTES_MAX;
+    config.post_object_max_file_size = 0;
+    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+    builder.set_auth(Keys { handle: handle.clone() });
+    builder.set_access(Rights { handle: handle.clone() });
+    builder.set_validation(Names);
+    if let Some(domain) = &handle.config().s3.domain {
+        let domain = SingleDomain::new(domain).map_err(|error| ServeError::Domain(error.to_string()))?;
+        builder.set_host(domain);
+    }
+    Ok(builder.build())
+}
+
+/// Ends uploads that nobody completes, now and then.
+async fn expire(gateway: Gateway, after: Millis) {
+    let stop = gateway.tree.handle().stop_token().clone();
+    loop {
+        let older_than = gateway.now().saturating_sub(after);
+        let pause = match stop.run_until_cancelled(uploads::expire(&gateway, older_than)).await {
+            None => return,
+            Some(Ok(0)) => EXPIRE_EVERY,
+            Some(Ok(ended)) => {
+                tracing::info!(ended, "uploads that nobody completed are given up");
+                EXPIRE_EVERY
+            }
+            // A node that has just started may not reach the others yet.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "uploads could not be looked through; again soon");
+                EXPIRE_AGAIN
+            }
+        };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn answer(State(service): State<S3Service>, request: Request) -> Response {
+    if let Err(refused) = gate(&request) {
+        return refusal(refused);
+    }
+    if !has_region(&request) {
+        return other_region();
+    }
+    // The layers above do not pass on that there is no body, and the library asks for the length of any.
+    let has_body =
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    let request = request.map(|body| if has_body { s3s::Body::http_body_unsync(body) } else { s3s::Body::empty() });
+    match service.call(request).await {
+        // An answer without a body, which the library writes as an error with one (RFC 9110, section 15.4.5).
+        Ok(response) if response.status() == StatusCode::NOT_MODIFIED => response.map(|_| Body::empty()),
+        Ok(response) => response.map(Body::new),
+        Err(_) => refusal(error(S3ErrorCode::InternalError, "the answer could not be written")),
+    }
+}
+
+fn refusal(refused: S3Error) -> Response {
+    match refused.to_http_response() {
+        Ok(response) => response.map(Body::new),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// What is refused by its head alone. Errors: why.
+fn gate(request: &Request) -> S3Result<()> {
+    let header = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let form = header(header::CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/"));
+    if form && request.method() == Method::POST {
+        // The library would hold the whole of it in memory, and take it without a signature.
+        return Err(error(S3ErrorCode::NotImplemented, "uploads by forms are not offered here; use PUT"));
+    }
+    // Links of version 2 are what boto3 makes unless told otherwise. Requests of that version sign no hash of their body.
+    if header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
+        let text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
+        return Err(error(S3ErrorCode::InvalidRequest, text));
+    }
+    let len = header(header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
+    if len.is_some_and(|len| len > UPLOAD_BYTES_MAX + UPLOAD_BYTES_MAX / CHUNKED_SHARE) {
+        return Err(error(S3ErrorCode::EntityTooLarge, "more than 5 GiB at once; upload it in parts"));
+    }
+    Ok(())
+}
+
+/// Whether the region of a signature is one that the library takes, or there is none.
+fn has_region(request: &Request) -> bool {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // Credential=ID/DATE/REGION/SERVICE/aws4_request
+    let scope = header.and_then(|header| header.split_once("Credential=")).map(|(_, scope)| scope);
+    let region = scope.and_then(|scope| scope.split('/').nth(2));
+    region.is_none_or(|region| s3s::region::Region::new(region.into()).is_ok())
+}
+
+/// Any region is right; who signed for one that cannot be is told one that can, and s3cmd, whose own is `US`, tries again with it.
+fn other_region() -> Response {
+    let body = concat!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>AuthorizationHeaderMalformed</Code>"#,
+        "<Message>the region of the signature is none; us-east-1 is one</Message><Region>us-east-1</Region></Error>"
+    );
+    (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
+}
+
+/// Secrets by the ids of access keys.
+struct Keys {
+    handle: Handle,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
+        let keys = self.handle.access_keys().map_err(super::errors::of_node)?;
+        let found = keys.find(id, self.handle.clock().now());
+        let none =
+            || error(S3ErrorCode::InvalidAccessKeyId, "there is no such access key, or it is not valid any more");
+        found.map(|key| SecretKey::from(key.secret())).ok_or_else(none)
+    }
+}
+
+/// What an access key allows.
+struct Rights {
+    handle: Handle,
+}
+
+#[async_trait::async_trait]
+impl S3Access for Rights {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let denied = |text: &'static str| error(S3ErrorCode::AccessDenied, text);
+        let Some(credentials) = context.credentials() else { return Err(denied("the request is not signed")) };
+        let keys = self.handle.access_keys().map_err(super::errors::of_node)?;
+        let key = keys.find(&credentials.access_key, self.handle.clock().now());
+        let key = key.ok_or_else(|| denied("the access key is not valid any more"))?;
+        if key.read_only && !reads(context.s3_op().name()) {
+            return Err(denied("the access key may only read"));
+        }
+        if let Some(seat) = context.extensions_mut().get::<Seat>() {
+            seat.prove();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request of this name changes nothing.
+fn reads(operation: &str) -> bool {
+    ["Get", "Head", "List"].iter().any(|reads| operation.starts_with(reads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, uri: &str, headers: &[(header::HeaderName, &str)]) -> Request {
+        let mut request = axum::http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        request.body(Body::empty()).expect("a request")
+    }
+
+    fn refused(request: &Request) -> Option<u16> {
+        gate(request).err().and_then(|error| error.status_code()).map(|status| status.as_u16())
+    }
+
+    #[test]
+    fn forms_old_signatures_and_endless_bodies_are_refused_by_their_head() {
+        let form = [(header::CONTENT_TYPE, "multipart/form-data; boundary=x")];
+        assert_eq!(refused(&request(Method::POST, "/b", &form)), Some(501));
+        assert_eq!(refused(&request(Method::PUT, "/b/k", &form)), None);
+        let old = [(header::AUTHORIZATION, "AWS id:signature")];
+        assert_eq!(refused(&request(Method::GET, "/b", &old)), Some(400));
+        assert_eq!(refused(&request(Method::GET, "/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", &[])), None);
+        let long = [(header::CONTENT_LENGTH, "99999999999")];
+        assert_eq!(refused(&request(Method::PUT, "/b/k", &long)), Some(400));
+    }
+
+    #[test]
+    fn who_signs_for_no_region_is_told_one() {
+        let signed = |region: &str| {
+            let header =
+                format!("AWS4-HMAC-SHA256 Credential=ID/20260101/{region}/s3/aws4_request, SignedHeaders=host");
+            has_region(&request(Method::GET, "/", &[(header::AUTHORIZATION, &header)]))
+        };
+        assert!(signed("us-east-1") && signed("eu-central-2"));
+        assert!(!signed("US"));
+        assert!(has_region(&request(Method::GET, "/", &[])));
+    }
+
+    #[test]
+    fn a_key_that_may_only_read_changes_nothing() {
+        assert!(["GetObject", "HeadBucket", "ListObjectsV2", "ListParts"].into_iter().all(reads));
+        let writes = ["PutObject", "DeleteObject", "CopyObject", "CreateBucket", "UploadPart", "AbortMultipartUpload"];
+        assert!(!writes.into_iter().any(reads));
+    }
+}
