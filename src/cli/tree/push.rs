@@ -435,7 +435,8 @@ impl One<'_> {
         session: Option<String>,
     ) -> OpRequest {
         let (mode, mtime_ns) = (mode(&found.meta), mtime_ns(&found.meta));
-        OpRequest::Put { path, kind, content, target, mode, mtime_ns, keep: self.how.keep, new: false, session }
+        let touch = content.is_some() && session.is_none();
+        OpRequest::Put { path, kind, content, target, mode, mtime_ns, keep: self.how.keep, new: false, touch, session }
     }
 }
 

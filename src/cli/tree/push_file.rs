@@ -45,6 +45,7 @@ pub async fn push_file(context: &Context, client: &Client, file: &Path, to: &str
             mtime_ns,
             keep,
             new: false,
+            touch: false,
             session: None,
         };
         run.apply_all(vec![Todo { op, did: Did::Send, bytes }]).await?;
