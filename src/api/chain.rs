@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::fill;
+use super::paging;
 use super::problem::Problem;
 use super::server::Api;
 use super::views::{
@@ -166,7 +167,8 @@ pub struct BlocksQuery {
 #[utoipa::path(get, path = "/v1/blocks", tag = "chain", params(BlocksQuery),
     responses((status = 200, body = Vec<BlockView>, description = "The blocks, without their transactions")))]
 pub async fn blocks(State(api): State<Api>, Query(query): Query<BlocksQuery>) -> Result<Json<Vec<BlockView>>, Problem> {
-    let limit = super::paging::limit(query.limit, PAGE, PAGE_MAX)?;
+    let limit = paging::limit(query.limit, PAGE, PAGE_MAX)?;
+    paging::number("from", query.from)?;
     let snapshot = api.handle.snapshot()?;
     let tip = snapshot.tip()?.map_or(0, |tip| tip.height.get());
     let from = query.from.unwrap_or_else(|| (tip + 1).saturating_sub(long(limit)));
@@ -256,7 +258,8 @@ pub async fn transfer(caller: Caller, Json(request): Json<TransferRequest>) -> R
         request.to.parse().map_err(|error| Problem::bad(format!("account {:?}: {error}", request.to)))?;
     let from = caller.account()?;
     let action = Action::Transfer { to, amount: Amount::new(request.amount), memo: request.memo };
-    let done = caller.handle.act(action, TRANSFER_WITHIN).await?;
+    // A memo that is too long in bytes can be read, and is no memo of this ledger.
+    let done = caller.handle.act(action, TRANSFER_WITHIN).await.map_err(Problem::conflicting)?;
     Ok(Json(TransferView {
         tx: done.id.to_string(),
         height: done.place.height.get(),
@@ -357,6 +360,7 @@ pub struct EventsQuery {
     responses((status = 200, content_type = "application/x-ndjson", body = String, description = "A line for each block"),
         (status = 410, body = ProblemView, content_type = "application/problem+json", description = "Pruned here")))]
 pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) -> Result<Response, Problem> {
+    paging::number("since", query.since)?;
     let handle = api.handle.clone();
     let tip = handle.reader().tip().map_or(0, |tip| tip.height.get());
     let since = query.since.unwrap_or(tip);

@@ -32,6 +32,7 @@ pub mod terms;
 pub mod tokens;
 pub mod uploads;
 pub mod views;
+mod whole;
 
 pub use problem::Problem;
 pub use server::{ApiServer, serve};

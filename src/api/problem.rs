@@ -131,6 +131,9 @@ impl From<NodeError> for Problem {
             }
             NodeError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, 6, "timeout", "not in time", detail)
                 .hint("look at `trullo ledger status`: is the height rising, are the validators connected?"),
+            NodeError::NoRoom(_) => {
+                Self::new(StatusCode::CONFLICT, 6, "no_room", "the network has no room for that", detail)
+            }
             NodeError::Unavailable(_) | NodeError::Busy(_) => Self::unavailable(detail),
             NodeError::Stopping => Self::unavailable(detail)
                 .hint("the node's log says why; when it runs again, run the same command again"),

@@ -14,6 +14,7 @@ use super::auth::Client;
 use super::caller::{Caller, Scope, Who};
 use super::problem::Problem;
 use super::server::Api;
+use super::whole;
 use crate::config::user::UserName;
 use crate::ledger::{Key, Record};
 use crate::types::limits;
@@ -63,7 +64,7 @@ pub struct LoginRequest {
     #[schema(min_items = 1, max_items = 8)]
     pub scopes: Option<Vec<UserScope>>,
     /// Seconds that it lasts; at most, and if not given, as long as `api.token_ttl_s` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole::optional")]
     #[schema(minimum = 1, maximum = 31536000)]
     pub expires_s: Option<u64>,
 }
@@ -355,7 +356,7 @@ pub async fn password(
         (Who::User { name, .. }, Some(named)) if *name == named => named,
         (Who::User { .. }, Some(_)) => return Err(Problem::forbidden("a user changes the own password alone")),
         (Who::Owner, Some(named)) => named,
-        (Who::Owner, None) => return Err(Problem::invalid("the node's own token has no password: give a user's name")),
+        (Who::Owner, None) => return Err(Problem::clash("the node's own token has no password: give a user's name")),
     };
     api.accounts.try_from(client.network())?;
     api.handle.takes_in()?;

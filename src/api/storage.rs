@@ -15,6 +15,7 @@ use super::measured::{Evidence, LossView, MeasuredView};
 use super::problem::Problem;
 use super::server::Api;
 use super::terms::{TermsView, terms};
+use super::views::ProblemView;
 use crate::files::Parameters;
 use crate::ledger::record::{Deal, NodeEntry};
 use crate::ledger::{Key, Record};
@@ -171,6 +172,7 @@ pub struct DrainRequest {
 pub struct RenewRequest {
     /// Epochs to add.
     #[schema(minimum = 1, maximum = 4294967295_u32)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub epochs: u32,
 }
 
@@ -311,7 +313,8 @@ fn usual(nodes: usize, evidence: &Evidence) -> UsualView {
 
 /// Gives this node's slots away, or stops doing so.
 #[utoipa::path(post, path = "/v1/storage/drain", tag = "storage", request_body = DrainRequest,
-    responses((status = 200, body = DoneView, description = "It is on the ledger")))]
+    responses((status = 200, body = DoneView, description = "It is on the ledger"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json", description = "No storage node")))]
 pub async fn drain(State(api): State<Api>, Json(request): Json<DrainRequest>) -> Result<Json<DoneView>, Problem> {
     let node = api.handle.identity().node;
     match api.handle.record(&Key::Node(node))? {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use utoipa::IntoParams;
 
 use super::chain::tokio_stream;
+use super::paging;
 use super::problem::Problem;
 use super::server::Api;
 use super::views::ProblemView;
@@ -54,6 +55,9 @@ pub async fn table(
     Path(name): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, Problem> {
+    for (key, value) in [("from", query.from), ("to", query.to), ("snapshot", query.snapshot)] {
+        paging::number(key, value)?;
+    }
     let table: Table = name.parse().map_err(|error: UnknownTable| Problem::not_found(error.to_string()))?;
     let (from, to) = (Height::new(query.from.unwrap_or(0)), Height::new(query.to.unwrap_or(u64::MAX)));
     let snapshot = match query.snapshot {

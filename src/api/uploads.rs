@@ -24,6 +24,9 @@ use crate::types::limits;
 
 /// What a file is called whose name nobody told.
 const UNNAMED: &str = "unnamed";
+/// Characters of a file's name.
+const NAME_CHARS_MAX: usize = 255;
+const _: () = assert!(NAME_CHARS_MAX * 4 <= limits::FILE_NAME_BYTES_MAX, "in UTF-8 it fits a manifest");
 
 /// Settings of a put. What is not given is as in the node's configuration, `[files]`.
 #[derive(Deserialize, IntoParams)]
@@ -67,8 +70,9 @@ pub struct PutQuery {
     timeout_ms: Option<u64>,
 }
 
-/// A file in a form. Only this is read of it, and `name` where that comes first.
-#[derive(ToSchema)]
+/// A file in a form, after its name if that is given. What comes after the file is not looked at.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is read piece by piece; this is its description")]
 pub struct UploadForm {
     /// The file's name; otherwise its part's `filename`.
@@ -173,14 +177,18 @@ pub async fn put(
     let wrong = |error: MultipartError| Problem::refused(error.status(), error.body_text());
     let mut name = None;
     while let Some(part) = form.next_field().await.map_err(wrong)? {
-        let is_file = part.name() == Some("file") || part.file_name().is_some();
-        if is_file {
+        if part.name() == Some("file") {
             let name = name.or_else(|| part.file_name().filter(|name| !name.is_empty()).map(str::to_owned));
             let wanted = settings(&api, &query, None, name)?;
             return store(&caller, wanted, part.map(|piece| piece.map_err(|error| error.body_text()))).await;
         }
-        if part.name() == Some("name") {
-            name = Some(text(part).await?);
+        match part.name() {
+            Some("name") => name = Some(text(part).await?),
+            _ => {
+                return Err(Problem::invalid(
+                    "a form has the parts `name`, which need not be, and `file`, and no others",
+                ));
+            }
         }
     }
     Err(Problem::invalid("the form has no part `file`"))
@@ -254,6 +262,9 @@ fn settings(api: &Api, query: &PutQuery, len: Option<u64>, told: Option<String>)
     let name = query.name.clone().or(told).unwrap_or_else(|| UNNAMED.to_owned());
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(Problem::bad("a file needs a name, without control characters"));
+    }
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(Problem::bad(format!("a file's name has at most {NAME_CHARS_MAX} characters")));
     }
     let config = &api.handle.config().files;
     let mut session = [0; 32];

@@ -376,10 +376,11 @@ pub struct TransferRequest {
     pub to: String,
     /// Credits, more than zero.
     #[schema(minimum = 1, maximum = 9007199254740991_u64)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub amount: u64,
     /// A note for people.
     #[serde(default)]
-    #[schema(max_length = 64)]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub memo: String,
 }
 

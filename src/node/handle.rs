@@ -72,6 +72,9 @@ pub enum NodeError {
     /// Not enough other nodes, or they do not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The network has too few nodes, or too little room, for what was asked.
+    #[error("{0}")]
+    NoRoom(String),
     /// Bytes are not what they must be.
     #[error("{0}")]
     Verification(String),

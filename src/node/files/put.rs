@@ -75,7 +75,7 @@ pub struct PutResult {
 }
 
 /// Encodes, places, confirms and finalizes a file.
-/// Errors: `Bad` for impossible settings, `Unavailable` when no placement is possible, the input breaks off, or too few nodes
+/// Errors: `Bad` for impossible settings, `NoRoom` when no placement is possible, `Unavailable` when the input breaks off, or too few nodes
 /// confirm a file that must not be pending; those of `Handle::act`.
 pub async fn put<E: std::fmt::Display>(
     handle: &Handle,

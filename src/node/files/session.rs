@@ -71,7 +71,7 @@ pub async fn forget(handle: &Handle, session: [u8; 32]) -> Result<(), NodeError>
 }
 
 /// The journal of the session: what an earlier try wrote, or a new one.
-/// Errors: `Bad` for impossible settings, `Unavailable` when no placement is possible, `Store`.
+/// Errors: `Bad` for impossible settings, `NoRoom` when no placement is possible, `Store`.
 pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, NodeError> {
     let journal_name = journal_name(handle, &request.session)?;
     let known = handle.local().session(&journal_name)?;
@@ -87,7 +87,7 @@ pub async fn session(handle: &Handle, request: &PutRequest) -> Result<Session, N
     let (_, nonce) = handle.keys()?.file_secrets(&request.session, &source);
     let room = ByteCount::new(request.len.map_or(ROOM_UNKNOWN, |len| slot_room(len, parameters)));
     let placed = placement::place(&nonce, parameters.slots(), room, &candidates)
-        .map_err(|error| NodeError::Unavailable(format!("{error}; add storage nodes or ask for fewer shards")))?;
+        .map_err(|error| NodeError::NoRoom(format!("{error}; add storage nodes or ask for fewer shards")))?;
     let slots = connected_first(handle, placed);
     let (data, parity, chunk_bytes) = (parameters.data(), parameters.parity(), parameters.chunk_bytes());
     let created = handle.clock().now();

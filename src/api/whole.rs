@@ -1,0 +1,56 @@
+//! Whole numbers in JSON: `3.0` is one too, as JSON Schema has it and as some languages write it.
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Whole(u64),
+    Fraction(f64),
+}
+
+/// A whole number that fits.
+pub fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
+    let wrong = || D::Error::custom("not a whole number that is possible here");
+    let value = match Written::deserialize(from).map_err(|_| wrong())? {
+        Written::Whole(value) => value,
+        // Up to here every whole number has its own float.
+        Written::Fraction(value) if value.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&value) => {
+            value as u64
+        }
+        Written::Fraction(_) => return Err(wrong()),
+    };
+    T::try_from(value).map_err(|_| wrong())
+}
+
+/// The same where it may be absent.
+pub fn optional<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(transparent, bound = "T: TryFrom<u64>")]
+    struct One<T>(#[serde(deserialize_with = "number")] T);
+    Ok(Option::<One<T>>::deserialize(from)?.map(|One(value)| value))
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(Debug, serde::Deserialize)]
+    struct Body {
+        #[serde(deserialize_with = "super::number")]
+        count: u32,
+        #[serde(default, deserialize_with = "super::optional")]
+        more: Option<u64>,
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_zero_and_no_other() {
+        let read = |text: &str| serde_json::from_str::<Body>(text).map(|body| (body.count, body.more)).ok();
+        assert_eq!(read(r#"{"count":3}"#), Some((3, None)));
+        assert_eq!(read(r#"{"count":3.0,"more":4.0}"#), Some((3, Some(4))));
+        assert_eq!(read(r#"{"count":0,"more":null}"#), Some((0, None)));
+        for wrong in
+            [r#"{"count":3.5}"#, r#"{"count":-1}"#, r#"{"count":4294967296}"#, r#"{"count":1e300}"#, r#"{"count":"3"}"#]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}
