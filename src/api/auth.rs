@@ -19,8 +19,8 @@ use super::problem::Problem;
 use super::rates::Network;
 use crate::node::Handle;
 
-/// The cookie of the node's own page.
-pub(super) const COOKIE: &str = "trullo_login";
+/// What the cookie of the node's own page is called, before the port: a browser sends cookies of all ports of a machine to each.
+const COOKIE: &str = "trullo_login";
 
 /// What requests are checked against.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub struct Guard {
     token: Arc<str>,
     /// Names under which this server may be addressed, port included.
     hosts: Arc<[String]>,
+    cookie: Arc<str>,
     handle: Option<Handle>,
     accounts: Option<Arc<Accounts>>,
 }
@@ -38,7 +39,18 @@ impl Guard {
         let port = address.port();
         let names =
             [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
-        Self { token: token.trim().into(), hosts: names.into(), handle: None, accounts: None }
+        Self {
+            token: token.trim().into(),
+            hosts: names.into(),
+            cookie: format!("{COOKIE}_{port}").into(),
+            handle: None,
+            accounts: None,
+        }
+    }
+
+    /// Name of the page's cookie.
+    pub fn cookie(&self) -> Arc<str> {
+        self.cookie.clone()
     }
 
     /// With the node that its owner acts on, and the node's users.
@@ -77,7 +89,7 @@ impl Guard {
         // Browsers send cookies along unasked. They are of this site alone (SameSite), and who sends one with a request that
         // changes something says which page it comes from.
         let looks = [Method::GET, Method::HEAD].contains(method);
-        let given = cookie(headers).filter(|_| looks || headers.contains_key(header::ORIGIN))?;
+        let given = cookie(headers, &self.cookie).filter(|_| looks || headers.contains_key(header::ORIGIN))?;
         accounts.tokens.caller(given)
     }
 }
@@ -90,10 +102,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The token of the page's cookie.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, token)| token)
 }
 
 /// Checks where every request comes from.
@@ -191,8 +203,8 @@ mod tests {
 
     #[test]
     fn the_pages_cookie_is_found_among_others() {
-        let found = |text| cookie(&headers(&[(header::COOKIE, text)])).map(str::to_owned);
-        assert_eq!(found("a=b; trullo_login=abc; c=d").as_deref(), Some("abc"));
-        assert_eq!(found("xtrullo_login=abc"), None);
+        let found = |text| cookie(&headers(&[(header::COOKIE, text)]), &guard("t").cookie()).map(str::to_owned);
+        assert_eq!(found("a=b; trullo_login_1=abc; c=d").as_deref(), Some("abc"));
+        assert_eq!(found("xtrullo_login_1=abc; trullo_login_2=abc"), None);
     }
 }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::tokens::TokenHash;
 use crate::config::user::UserName;
-use crate::ledger::record::Deal;
+use crate::ledger::record::{Deal, DealStatus};
 use crate::node::{Handle, NodeError};
 use crate::types::{AccountId, FileId};
 use crate::wire::PublicManifest;
@@ -107,13 +107,19 @@ impl Caller {
     }
 
     /// A file that the caller may know of: the owner of the node of any, as the ledger is public to it; a user of its own ones.
-    /// Errors: 404, the same for a file of somebody else and for one that does not exist.
+    /// Errors: 404, the same for a file of somebody else and for one that does not exist; 410 for an own one that was deleted.
     pub fn file(&self, id: &FileId) -> Result<(Deal, Option<Box<PublicManifest>>), Problem> {
         let found = self.handle.file(id)?;
-        if self.is_owner() || self.handle.account() == Some(found.0.owner) {
-            return Ok(found);
+        match (&self.who, &found.0.status) {
+            (Who::Owner, _) => Ok(found),
+            (Who::User { .. }, _) if self.handle.account() != Some(found.0.owner) => {
+                Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
+            }
+            (Who::User { .. }, DealStatus::Deleted { at }) => {
+                Err(Problem::gone(format!("file {id} was deleted at height {at}")))
+            }
+            (Who::User { .. }, _) => Ok(found),
         }
-        Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
     }
 }
 

@@ -18,6 +18,7 @@ mod fill;
 mod linger;
 pub mod measured;
 pub mod openapi;
+mod page;
 mod paging;
 mod problem;
 pub mod range;

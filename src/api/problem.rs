@@ -28,6 +28,14 @@ impl Problem {
         self.hint = Some(hint);
         self
     }
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+    /// What happened.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
     /// Says after how many seconds to try again.
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);

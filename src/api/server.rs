@@ -21,7 +21,7 @@ use super::connections::{self, Bounds};
 use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
-use super::{bundle, chain, files, linger, measured, sign_in, snapshots, stats, storage, tables, uploads};
+use super::{bundle, chain, files, linger, measured, page, sign_in, snapshots, stats, storage, tables, uploads};
 use crate::node::Handle;
 
 /// Bodies other than files, bytes.
@@ -38,6 +38,8 @@ pub struct Api {
     pub snapshots: Snapshots,
     /// The users.
     pub accounts: Arc<Accounts>,
+    /// Name of the page's cookie.
+    pub cookie: Arc<str>,
 }
 
 /// A running server.
@@ -66,7 +68,8 @@ pub async fn serve(handle: Handle, address: SocketAddr, token: &str) -> std::io:
     handle.spawn(async move {
         until.run_until_cancelled(expiring.tokens.expire()).await;
     });
-    let api = Api { handle, started: Instant::now(), snapshots: Snapshots::default(), accounts };
+    let cookie = guard.cookie();
+    let api = Api { handle, started: Instant::now(), snapshots: Snapshots::default(), accounts, cookie };
     let task = tokio::spawn(connections::run(listener, router(api, guard), Bounds::STANDARD, stop));
     Ok(ApiServer { address, task })
 }
@@ -133,6 +136,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 
 fn router(api: Api, guard: Guard) -> Router {
     Router::from(routes())
+        .merge(page::routes())
         .fallback(|| async { Problem::not_found("there is no such route") })
         .layer(from_fn_with_state(guard.clone(), auth::identify))
         .layer(from_fn(problem_bodies))

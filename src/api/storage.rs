@@ -360,17 +360,17 @@ fn answers(entry: &NodeEntry) -> bool {
 }
 
 /// Where a file's slots are.
-struct Standing {
+pub(super) struct Standing {
     /// On nodes that answer.
-    answering: u32,
+    pub(super) answering: u32,
     operators: u32,
     /// Slots that may still be lost.
-    spare: i64,
+    pub(super) spare: i64,
     /// Nodes that may still be lost, whichever they are.
-    spare_nodes: u32,
+    pub(super) spare_nodes: u32,
 }
 
-fn standing(deal: &Deal, nodes: &[NodeEntry]) -> Standing {
+pub(super) fn standing(deal: &Deal, nodes: &[NodeEntry]) -> Standing {
     let of = |node: &NodeId| nodes.iter().find(|entry| entry.announcement.node == *node);
     let held = deal.confirmed.iter().filter_map(|slot| of(deal.placement.get(usize::from(slot))?));
     let answering: Vec<_> = held.filter(|entry| answers(entry)).collect();

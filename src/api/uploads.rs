@@ -29,7 +29,7 @@ const NAME_CHARS_MAX: usize = 255;
 const _: () = assert!(NAME_CHARS_MAX * 4 <= limits::FILE_NAME_BYTES_MAX, "in UTF-8 it fits a manifest");
 
 /// Settings of a put. What is not given is as in the node's configuration, `[files]`.
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PutQuery {

@@ -126,7 +126,9 @@ async fn a_user_stores_and_reads_files_and_others_learn_nothing_of_them() {
     body(desk.get(&format!("/v1/files/{file}"), &owner).await, StatusCode::FORBIDDEN).await;
     let gone = desk.ask(Method::DELETE, &format!("/v1/files/{file}"), &anna).send().await.expect("an answer");
     body(gone, StatusCode::OK).await;
-    body(desk.get(&format!("/v1/files/{file}"), &anna).await, StatusCode::NOT_FOUND).await;
+    for end in ["", "/info", "/health"] {
+        body(desk.get(&format!("/v1/files/{file}{end}"), &anna).await, StatusCode::GONE).await;
+    }
 }
 
 /// Ranges, conditions and names of a file's bytes.
