@@ -107,7 +107,7 @@ impl Caller {
     }
 
     /// A file that the caller may know of: the owner of the node of any, as the ledger is public to it; a user of its own ones.
-    /// Errors: 404, the same for a file of somebody else and for one that does not exist; 410 for an own one that was deleted.
+    /// Errors: 404, the same for a file of somebody else and for one that does not exist; also for an own one that was deleted.
     pub fn file(&self, id: &FileId) -> Result<(Deal, Option<Box<PublicManifest>>), Problem> {
         let found = self.handle.file(id)?;
         match (&self.who, &found.0.status) {
@@ -116,7 +116,7 @@ impl Caller {
                 Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
             }
             (Who::User { .. }, DealStatus::Deleted { at }) => {
-                Err(Problem::gone(format!("file {id} was deleted at height {at}")))
+                Err(Problem::not_found(format!("file {id} was deleted at height {at}")))
             }
             (Who::User { .. }, _) => Ok(found),
         }

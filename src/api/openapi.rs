@@ -64,14 +64,13 @@ fn add_problems(operation: &mut Operation) {
     let has_body = operation.request_body.is_some();
     let answers = operation.responses.responses.keys().map(String::as_str).collect::<Vec<_>>();
     let changes = has_body || !answers.iter().any(|status| *status == "200" && operation.is_a_look());
-    let rules: [(&str, bool, &str); 16] = [
+    let rules: [(&str, bool, &str); 15] = [
         ("400", true, "The request cannot be understood"),
         ("401", !is_open || has_body, "No token, or one that does not hold; or a wrong name or password"),
         ("403", true, "This caller may not, or the request comes from another web page"),
         ("404", in_path, "Not there, or not the caller's"),
         ("408", has_body, "The body did not come in time"),
         ("409", changes, "In conflict with what is there"),
-        ("410", in_path, "It was here, and is no longer"),
         ("413", has_body, "The body is too large"),
         ("415", has_body, "Not a type that is taken here"),
         ("422", has_body, "The request asks for what cannot be"),

@@ -151,7 +151,8 @@ async fn problem_bodies(request: axum::extract::Request, next: axum::middleware:
     let status = response.status();
     let allow = response.headers().get(header::ALLOW).cloned();
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let ours = kind.is_some_and(|kind| kind.starts_with("application/problem"));
+    // The page's are for a person.
+    let ours = kind.is_some_and(|kind| kind.starts_with("application/problem") || kind.starts_with("text/html"));
     if !status.is_client_error() || ours {
         return response;
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod cluster;
 mod command_line;
 mod deals;
+mod foreign;
 mod full_disk;
 mod keepers;
 mod nodes;

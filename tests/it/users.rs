@@ -14,7 +14,7 @@ use crate::processes::{Testnet, failure, json as run, write_sample};
 
 /// How long anything may take that should take a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// A network whose user node has these settings, and a client of it.
 pub struct Desk {
@@ -34,6 +34,14 @@ impl Desk {
             net.start("user-1");
         }
         Self { net, http: Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client") }
+    }
+    /// Adds a user by the command line.
+    pub fn add_user(&self, name: &str) {
+        let path = self.net.dir.path().join("password");
+        std::fs::write(&path, format!("{PASSWORD}\n")).expect("a password file");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a private file");
+        let (home, path) = (self.net.home("user-1"), path.to_str().expect("UTF-8").to_owned());
+        run(&user(&home, &["add", name, "--password-file", &path]));
     }
     fn read(&self, file: &str) -> String {
         let path = self.net.dir.path().join("user-1").join(file);
@@ -127,7 +135,7 @@ async fn a_user_stores_and_reads_files_and_others_learn_nothing_of_them() {
     let gone = desk.ask(Method::DELETE, &format!("/v1/files/{file}"), &anna).send().await.expect("an answer");
     body(gone, StatusCode::OK).await;
     for end in ["", "/info", "/health"] {
-        body(desk.get(&format!("/v1/files/{file}{end}"), &anna).await, StatusCode::GONE).await;
+        body(desk.get(&format!("/v1/files/{file}{end}"), &anna).await, StatusCode::NOT_FOUND).await;
     }
 }
 

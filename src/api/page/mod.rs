@@ -62,7 +62,8 @@ async fn protect(request: Request, next: Next) -> Response {
         set(header::CONTENT_SECURITY_POLICY, POLICY),
         set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         set(header::X_FRAME_OPTIONS, "DENY"),
-        set(header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` browsers would not say where a form comes from, and it would be refused.
+        set(header::REFERRER_POLICY, "same-origin"),
     ]);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer
