@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::caller::{Caller, Scope, Who};
 use super::problem::Problem;
 use super::rates::{Network, Rates};
-use super::tokens::{NewLogin, Tokens};
+use super::tokens::{NewLogin, TokenHash, Tokens};
 use crate::config::user::{User, UserName};
 use crate::crypto::keys::{AccountKeys, KdfParams, Keystore, KeystoreError};
 use crate::node::home::random;
@@ -148,7 +148,13 @@ impl Accounts {
         let account = keys.account_id();
         let handle = self.handle.for_account(keys);
         let expires = Instant::now() + lasts;
-        Ok((self.tokens.begin(NewLogin { name: user.name, handle, scopes, expires })?, account))
+        let token = self.tokens.begin(NewLogin { name: name.clone(), handle, scopes, expires })?;
+        // Who was removed, or got another password meanwhile, is not logged in by the old one.
+        if find(&*self.users.lock().await, &name)?.as_ref() != Some(&user) {
+            self.tokens.end(&TokenHash::of(&token));
+            return Err(Problem::wrong_password());
+        }
+        Ok((token, account))
     }
 
     /// Gives a user another password, and ends the user's other logins. Errors: 401 if the old one is wrong, 429, 503, those of

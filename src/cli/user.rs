@@ -129,7 +129,7 @@ fn passwd(context: &Context, client: &Client, name: &str, old: Option<&Path>, ne
     let (old_password, new_password) = (old.to_string(), new.to_string());
     let request = PasswordRequest { name: Some(name.to_owned()), old_password, new_password };
     let request = client.request(Method::POST, "/v1/auth/password").json(&request);
-    block_on("the new password may hold already", async { Ok(client.send(request).await?) })?;
+    block_on("the new password may hold already", client.send(request))?;
     context
         .out
         .result(&json!({ "name": name }), || format!("{name} has a new password; the user's logins have ended"))?;

@@ -287,7 +287,7 @@ async fn guards_every_route(desk: &Desk, user: &str) {
 
 #[tokio::test]
 async fn a_login_does_what_its_scopes_say_and_ends_in_each_way_that_it_should() {
-    let desk = Desk::up(0, "logins_per_minute = 30");
+    let desk = Desk::up(0, "logins_per_minute = 30\ntokens_max = 5");
     let owner = desk.owner();
     body(desk.register("anna", "").await, StatusCode::FORBIDDEN).await;
     body(desk.register("anna", &owner).await, StatusCode::CREATED).await;
@@ -333,7 +333,12 @@ async fn a_login_does_what_its_scopes_say_and_ends_in_each_way_that_it_should() 
     desk.net.start("user-1");
     assert_eq!(desk.status("/v1/auth/me", &second).await, StatusCode::UNAUTHORIZED);
     body(desk.log_in("anna", json!({})).await, StatusCode::UNAUTHORIZED).await;
-    body(desk.log_in("anna", json!({ "password": "battery staple" })).await, StatusCode::OK).await;
+    for _ in 0..5 {
+        body(desk.log_in("anna", json!({ "password": "battery staple" })).await, StatusCode::OK).await;
+    }
+    let full = desk.log_in("anna", json!({ "password": "battery staple" })).await;
+    assert_eq!(header(&full, RETRY_AFTER), "60");
+    body(full, StatusCode::SERVICE_UNAVAILABLE).await;
 }
 
 #[tokio::test]
