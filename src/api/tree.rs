@@ -232,7 +232,7 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
         path => Ok(path),
     };
     Ok(Some(match op {
-        OpRequest::Put { path, kind, content: bytes, target, mode, mtime_ns, keep: own_keep, new, .. } => {
+        OpRequest::Put { path, kind, content: bytes, target, mode, mtime_ns, keep: own_keep, new, touch, .. } => {
             let bare = some(path)?;
             let (path, kind) = match (kind, bytes, target) {
                 (EntryKind::File, Some(bytes), None) => (bare, Kind::File(content(bytes)?)),
@@ -243,8 +243,17 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
                 }
             };
             let entry = Entry { mode: *mode, mtime_ns: *mtime_ns, ..Entry::of(kind) };
-            let expect = if *new { Expect::Absent } else { Expect::Any };
-            Op::Put { path, entry: Box::new(entry), keep: own_keep.unwrap_or(keep), expect }
+            let expect = match entry.content() {
+                Some(content) if *touch => Expect::Holds(Box::new(content.clone())),
+                _ if *new => Expect::Absent,
+                _ => Expect::Any,
+            };
+            let keep = match own_keep {
+                Some(keep) => *keep,
+                // Versions that were kept on purpose do not go by the way.
+                None => keep.max(tree.stat(&path).await?.map_or(0, |entry| entry.versions.len())),
+            };
+            Op::Put { path, entry: Box::new(entry), keep, expect }
         }
         OpRequest::Remove { path: text, recursive, missing_ok } => {
             let bare = path(text)?;

@@ -115,12 +115,15 @@ pub enum OpRequest {
         mode: u32,
         /// Time of the last change, nanoseconds since the Unix epoch.
         mtime_ns: i64,
-        /// Older contents that are kept; default: `files.keep_versions`.
+        /// Older contents that are kept; default: `files.keep_versions`, or as many as there are.
         #[serde(default)]
         keep: Option<usize>,
         /// Whether nothing may be there.
         #[serde(default)]
         new: bool,
+        /// Whether a file with this content must be there: only its mode and time are changed.
+        #[serde(default)]
+        touch: bool,
         /// The content's session, which is done with then.
         #[serde(default)]
         session: Option<String>,

@@ -66,7 +66,7 @@ pub struct Args {
     /// Make the folder what the directory is, with all that is in it
     #[arg(short, long, requires = "to")]
     recursive: bool,
-    /// Older contents of a file that are kept; default: files.keep_versions
+    /// Older contents of a file that are kept; default: files.keep_versions, or as many as it has
     #[arg(long, value_name = "N", requires = "to")]
     keep: Option<usize>,
     /// Compare contents even where size and time are the same

@@ -244,7 +244,7 @@ fn a_folder_follows_its_directory_keeps_versions_and_is_moved_and_removed() {
     net.kill("storage-1");
     net.kill("storage-2");
     let (code, line) = failure(&["--home", &user, "verify", "/docs", "--read", "--json"]);
-    assert!(code == 7 && line.contains("1 of 1"), "what cannot be read is told: {code} {line}");
+    assert!(code == 7 && line.contains("2 of 2"), "what cannot be read is told: {code} {line}");
     net.start("storage-1");
     net.start("storage-2");
     json(&["--home", &user, "rm", "-r", "/docs", "--json"]);

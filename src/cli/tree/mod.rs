@@ -3,6 +3,7 @@
 mod local;
 mod pull;
 mod push;
+mod push_file;
 mod show;
 mod small;
 
@@ -13,7 +14,8 @@ use reqwest::Method;
 use serde::Serialize;
 
 pub use pull::{Pull, pull, pull_file};
-pub use push::{Push, push, push_file};
+pub use push::{Push, push};
+pub use push_file::push_file;
 pub use show::{du, ls, verify, versions};
 pub use small::{
     DuArgs, GcArgs, MkdirArgs, MvArgs, RestoreArgs, SyncArgs, VersionsArgs, gc, mkdir, mv, renew, restore, rm, sync,

@@ -16,13 +16,13 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::local::{Found, Kind, mode, mtime_ns, walk};
-use super::{Failure, below, change, find, is_fatal, join, tell_failures};
+use super::{Failure, below, change, is_fatal, join, tell_failures};
 use crate::api::tree_views::{ContentView, EntryKind, EntryView, OpRequest, StagedRequest, StagedView};
 use crate::cli::client::Client;
 use crate::cli::context::{Context, unreadable};
 use crate::cli::errors::{CliError, Exit};
 use crate::cli::output::{Progress, size};
-use crate::cli::put::{Sent, send_file, send_stdin, session_of};
+use crate::cli::put::{Sent, send_file, session_of};
 
 /// Files that are looked at or sent at the same time.
 const AT_ONCE: usize = 24;
@@ -73,14 +73,14 @@ pub struct Summary {
 }
 
 /// A path that is to be changed, and why.
-struct Todo {
-    op: OpRequest,
-    did: Did,
-    bytes: u64,
+pub(super) struct Todo {
+    pub op: OpRequest,
+    pub did: Did,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Did {
+pub(super) enum Did {
     Send,
     Resume,
     Update,
@@ -131,7 +131,7 @@ pub async fn push(context: &Context, client: &Client, dir: &Path, base: &str, ho
     tell_failures(context, &failures, &text)
 }
 
-fn told(summary: &Summary) -> String {
+pub(super) fn told(summary: &Summary) -> String {
     let Summary { sent, sent_bytes, resumed, updated, unchanged, removed, seconds, .. } = summary;
     let would = if summary.dry_run { "would be " } else { "" };
     let resumed = if *resumed > 0 { format!(" ({resumed} more were stored already)") } else { String::new() };
@@ -178,20 +178,20 @@ fn removals(
 }
 
 /// A push under way.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     context: &'a Context,
     client: &'a Client,
     base: &'a str,
     how: &'a Push,
-    progress: Arc<Progress>,
-    summary: Summary,
-    failures: Vec<Failure>,
+    pub progress: Arc<Progress>,
+    pub summary: Summary,
+    pub failures: Vec<Failure>,
 }
 
 type Applied = (Vec<(Did, u64, String)>, Vec<Failure>, Option<CliError>);
 
 impl<'a> Run<'a> {
-    fn new(context: &'a Context, client: &'a Client, base: &'a str, how: &'a Push, failures: Vec<Failure>) -> Self {
+    pub fn new(context: &'a Context, client: &'a Client, base: &'a str, how: &'a Push, failures: Vec<Failure>) -> Self {
         let progress = Arc::new(context.out.progress("sending", None, 0));
         let summary = Summary { dry_run: how.dry_run, ..Summary::default() };
         Self { context, client, base, how, progress, summary, failures }
@@ -231,7 +231,8 @@ impl<'a> Run<'a> {
         fatal.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn apply_all(&mut self, mut todo: Vec<Todo>) -> Result<()> {
+    /// Makes changes final, batch by batch.
+    pub async fn apply_all(&mut self, mut todo: Vec<Todo>) -> Result<()> {
         while !todo.is_empty() {
             let batch = next_batch(&mut todo);
             let applied = apply(self.client, batch).await;
@@ -241,7 +242,7 @@ impl<'a> Run<'a> {
     }
 
     /// Sends what has changed, and puts it at its paths.
-    async fn put_all(&mut self, found: Vec<Found>, there: BTreeMap<String, EntryView>) -> Result<()> {
+    pub async fn put_all(&mut self, found: Vec<Found>, there: BTreeMap<String, EntryView>) -> Result<()> {
         let status = self.client.status().await?;
         let whose = (status.chain.clone(), status.account.clone());
         let staged = self.staged(&found, &there, &whose).await?;
@@ -434,7 +435,8 @@ impl One<'_> {
         session: Option<String>,
     ) -> OpRequest {
         let (mode, mtime_ns) = (mode(&found.meta), mtime_ns(&found.meta));
-        OpRequest::Put { path, kind, content, target, mode, mtime_ns, keep: self.how.keep, new: false, session }
+        let touch = content.is_some() && session.is_none();
+        OpRequest::Put { path, kind, content, target, mode, mtime_ns, keep: self.how.keep, new: false, touch, session }
     }
 }
 
@@ -442,68 +444,4 @@ pub(super) fn hash_file(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(std::fs::File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// Puts one file, or stdin, at a path; into the folder, if that is one.
-pub async fn push_file(context: &Context, client: &Client, file: &Path, to: &str, how: &Push) -> Result<()> {
-    let started = Instant::now();
-    let mut path = super::remote(to)?;
-    let is_folder =
-        to.ends_with('/') || find(client, &path).await?.is_some_and(|entry| entry.kind == EntryKind::Folder);
-    let stdin = file == Path::new("-");
-    if is_folder {
-        let name = file.file_name().and_then(|name| name.to_str()).filter(|_| !stdin);
-        let name = name.ok_or_else(|| {
-            CliError::new(Exit::Usage, format!("{to} is a folder")).hint("give the file's whole path there")
-        })?;
-        path = join(&path, name);
-    }
-    let mut run = Run::new(context, client, "/", how, Vec::new());
-    if stdin {
-        let request = client.request(Method::POST, "/v1/tree/content").query(&how.settings);
-        let content: ContentView = send_stdin(client, request, &run.progress).await?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let (bytes, mtime_ns) = (content.bytes, i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
-        let (kind, content, mode, keep) = (EntryKind::File, Some(content), 0o644, how.keep);
-        let op = OpRequest::Put {
-            path: path.clone(),
-            kind,
-            content,
-            target: None,
-            mode,
-            mtime_ns,
-            keep,
-            new: false,
-            session: None,
-        };
-        run.apply_all(vec![Todo { op, did: Did::Send, bytes }]).await?;
-    } else {
-        let local = std::path::absolute(file).map_err(|error| unreadable(file, &error))?;
-        let meta = std::fs::metadata(&local).map_err(|error| unreadable(file, &error))?;
-        if meta.is_dir() {
-            let error = CliError::new(Exit::Usage, format!("{} is a directory", file.display()));
-            return Err(error.hint(format!("trullo put -r {} {to}", file.display())).into());
-        }
-        let there = find(client, &path).await?;
-        let rest = path.trim_start_matches('/').to_owned();
-        let found = Found { rest: rest.clone(), path: local, kind: Kind::File, meta };
-        let there = there.map(|entry| (rest, entry)).into_iter().collect();
-        run.put_all(vec![found], there).await?;
-    }
-    run.progress.clear();
-    let Run { mut summary, failures, .. } = run;
-    if let Some(failure) = failures.first() {
-        let what = format!("{}: {}", failure.path, failure.reason);
-        let error = CliError::new(Exit::from_code(failure.code), what);
-        return Err(error.hint("run the same command again to go on").into());
-    }
-    summary.seconds = started.elapsed().as_secs_f64();
-    context.out.say(told(&summary));
-    if how.dry_run {
-        return Ok(());
-    }
-    let entry = super::stat(client, &path).await?;
-    let value = serde_json::json!({ "path": path, "entry": entry, "summary": summary });
-    context.out.line("summary", &value, || Some(path.clone()))?;
-    Ok(())
 }

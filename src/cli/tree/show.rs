@@ -177,6 +177,9 @@ async fn check(context: &Context, client: &Client, base: &str, read: bool) -> Re
         let all = entry.content.into_iter().chain(entry.versions);
         contents.extend(all.map(|content| (entry.path.clone(), content)));
     }
+    for (_, content) in &contents {
+        check.objects += content.pieces.len() as u64;
+    }
     let total = contents.iter().map(|(_, content)| content.bytes).sum();
     let progress = context.out.progress("checking", Some(total), 0);
     let checking = futures::stream::iter(contents).map(|(path, content)| {
@@ -189,8 +192,7 @@ async fn check(context: &Context, client: &Client, base: &str, read: bool) -> Re
     let mut checking = std::pin::pin!(checking.buffer_unordered(AT_ONCE));
     while let Some((path, done)) = checking.next().await {
         match done {
-            Ok((objects, whole, degraded, bad)) => {
-                check.objects += objects;
+            Ok((whole, degraded, bad)) => {
                 check.whole += whole;
                 check.degraded += degraded;
                 check.bad.extend(bad.map(|reason| Failure::new(path, reason)));
@@ -206,7 +208,8 @@ async fn check(context: &Context, client: &Client, base: &str, read: bool) -> Re
     Ok(check)
 }
 
-type Looked = (u64, u64, u64, Option<String>);
+/// Stored files that are whole, those that lack slots, and what is wrong with the content, if anything is.
+type Looked = (u64, u64, Option<String>);
 
 async fn look(
     client: &Client,
@@ -235,5 +238,5 @@ async fn look(
         true => {}
         false => progress.add(content.bytes),
     }
-    Ok((content.pieces.len() as u64, whole, degraded, bad))
+    Ok((whole, degraded, bad))
 }

@@ -124,7 +124,7 @@ pub struct SyncArgs {
     /// Compare contents even where size and time are the same
     #[arg(long)]
     checksum: bool,
-    /// Older contents of a file that are kept; default: files.keep_versions
+    /// Older contents of a file that are kept; default: files.keep_versions, or as many as it has
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
 }
@@ -168,6 +168,7 @@ pub fn mkdir(context: &Context, args: &MkdirArgs) -> Result<()> {
         mtime_ns,
         keep: None,
         new: false,
+        touch: false,
         session: None,
     };
     one(context, op, text)

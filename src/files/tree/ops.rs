@@ -20,6 +20,9 @@ pub enum Expect {
     Present,
     /// Exactly what the caller saw.
     Same(Box<Entry>),
+    /// A file with these bytes. Who puts a content again that is there already, for another mode or time, has to ask for this:
+    /// another device may have replaced it, and then its bytes are about to go.
+    Holds(Box<Content>),
 }
 
 /// One change.
@@ -183,13 +186,16 @@ impl<'a, S: Source> View<'a, S> {
 
     /// Puts an entry where another was, whose content becomes a version if it is another one.
     fn replace(&mut self, path: &str, old: Option<Entry>, mut entry: Entry, keep: usize) -> Result<usize, Stop> {
-        let mut dropped: Vec<FileId> = Vec::new();
+        let (mut dropped, mut keep) = (Vec::new(), keep.min(limits::TREE_VERSIONS_MAX));
         if let Some(old) = &old {
             dropped = old.files().collect();
             if let (Kind::File(new), Some(before)) = (&mut entry.kind, old.content()) {
                 entry.versions = old.versions.clone();
                 new.number = before.number;
-                if !new.same_bytes(before) {
+                if new.same_bytes(before) {
+                    // Another mode or time is no reason to let versions go.
+                    keep = limits::TREE_VERSIONS_MAX;
+                } else {
                     let number = before.number.checked_add(1);
                     new.number = number.ok_or_else(|| bounds(path, "too many versions".to_owned()))?;
                     let Entry { mode, mtime_ns, meta, .. } = old.clone();
@@ -197,7 +203,7 @@ impl<'a, S: Source> View<'a, S> {
                 }
             }
         }
-        entry.versions.truncate(keep.min(limits::TREE_VERSIONS_MAX));
+        entry.versions.truncate(keep);
         // Versions give way to what is there now.
         while borsh::object_length(&entry).unwrap_or(usize::MAX) > limits::TREE_ENTRY_BYTES_MAX {
             if entry.versions.pop().is_none() {
@@ -370,9 +376,12 @@ fn expected(path: &str, have: Option<&Entry>, expect: &Expect) -> Result<(), Sto
     let fault = match (expect, have) {
         (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => return Ok(()),
         (Expect::Same(entry), Some(have)) if **entry == *have => return Ok(()),
+        (Expect::Holds(content), Some(have)) if have.content().is_some_and(|have| have.same_bytes(content)) => {
+            return Ok(());
+        }
         (Expect::Absent, Some(_)) => TreeError::Exists(path.to_owned()),
         (Expect::Present, None) => TreeError::NotFound(path.to_owned()),
-        (Expect::Same(_), _) => TreeError::Changed(path.to_owned()),
+        (Expect::Same(_) | Expect::Holds(_), _) => TreeError::Changed(path.to_owned()),
     };
     Err(fault.into())
 }

@@ -185,7 +185,7 @@ proptest! {
             let kept: BTreeSet<_> = store.pages.keys().copied().collect();
             prop_assert_eq!(store.reached(), kept, "what is not replaced is reached, and the other way round");
         }
-        let all = model.keys().cloned().map(|path| remove(&path)).collect();
+        let all = model.keys().map(|path| remove(&path)).collect();
         store.apply(&batch(all)).expect("all can go");
         prop_assert_eq!((store.root, store.pages.len()), (None, 0));
     }
@@ -266,7 +266,10 @@ fn older_contents_are_kept_up_to_the_number_asked_for_and_come_back() {
     let refused = store.apply(&restore(2)).expect_err("it has another number now");
     assert_eq!(refused, TreeError::NoVersion { path: "a".to_owned(), number: 2 }.into());
     let touched = Entry { mtime_ns: 9, ..file(2) };
-    assert_eq!(store.apply(&batch(vec![put("a", touched, 2)])).expect("a put"), []);
+    let holds = |n: u64| Expect::Holds(Box::new(file(n).content().expect("a file").clone()));
+    let touch = |n| Op::Put { path: "a".to_owned(), entry: Box::new(touched.clone()), keep: 0, expect: holds(n) };
+    assert_eq!(store.apply(&batch(vec![touch(3)])), Err(TreeError::Changed("a".to_owned()).into()));
+    assert_eq!(store.apply(&batch(vec![touch(2)])).expect("a put"), []);
     let entry = store.find("a").expect("a file");
     assert_eq!((numbers(&entry), entry.mtime_ns), (vec![5, 4, 3], 9), "the same content is no new version");
     let freed: BTreeSet<_> = store.apply(&batch(vec![remove("a")])).expect("a removal").into_iter().collect();

@@ -1,5 +1,6 @@
 //! The writer: gathers changes that wait, writes their pages once, sets the root once, and answers all.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -7,7 +8,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::collect::{Collected, GARBAGE_AGE};
-use super::{Applied, Tree, damaged, lock};
+use super::{Applied, Loaded, Tree, damaged, lock};
 use crate::files::tree::{Batch, Op, Stop, Update, View, update};
 use crate::mempool::Refusal;
 use crate::node::files::put::blocking;
@@ -204,51 +205,75 @@ async fn attempt(tree: &Tree, group: &mut Vec<Change>) -> Result<(Option<FileId>
     set_root(tree, root, &next, view.freed()).await.map(|(root, intent)| (root, Some(intent)))
 }
 
-/// Carries the changes out in memory, one after another.
+/// Carries the changes out in memory, one after another. Those that are not allowed are answered and taken out.
 async fn evaluate<'a>(
     tree: &'a Tree,
     root: Option<FileId>,
     group: &mut Vec<Change>,
-) -> Result<(View<'static, ()>, super::Loaded<'a>), Failed> {
+) -> Result<(View<'static, ()>, Loaded<'a>), Failed> {
     let mut view = View::new(root, &());
     let mut loaded = tree.loaded();
-    for mut change in std::mem::take(group) {
-        let stored = change.batch.ops.iter().try_for_each(|op| match op {
-            Op::Put { path, entry, .. } => tree.check_stored(path, entry),
-            _ => Ok(()),
-        });
-        if let Err(error) = stored {
-            let _ = change.answer.send(Err(error));
-            continue;
-        }
-        let done = loop {
-            let mut trying = view.over(&loaded);
-            let done = trying.apply(&change.batch);
-            view = trying.over(&());
-            match done {
-                Err(Stop::Missing(pages)) => load(tree, &root, &mut loaded, &pages).await?,
-                Err(Stop::Damaged(page)) => return Err(damaged(&page).into()),
-                Err(Stop::Refused(error)) => break Err(error),
-                Ok(done) => break Ok(done),
-            }
-        };
+    let mut waiting = VecDeque::from(std::mem::take(group));
+    while let Some(mut change) = waiting.pop_front() {
+        let (next, done) = carry_out(tree, root, view, &mut loaded, &change.batch).await;
+        view = next;
         match done {
-            Ok(done) => {
-                change.changed = done.changed;
+            Ok(changed) => {
+                change.changed = changed;
                 group.push(change);
             }
-            Err(error) => drop(change.answer.send(Err(error.into()))),
+            Err(Carried::Refused(error)) => drop(change.answer.send(Err(error))),
+            Err(Carried::Failed(failed)) => {
+                // Nobody is forgotten: all are answered together, or tried again.
+                group.push(change);
+                group.extend(waiting);
+                return Err(failed);
+            }
         }
     }
     Ok((view, loaded))
 }
 
-async fn load(
+/// Why a batch was not carried out.
+enum Carried {
+    /// It is not allowed, which is for whoever asked for it.
+    Refused(NodeError),
+    /// Nothing can be carried out on this root.
+    Failed(Failed),
+}
+
+async fn carry_out(
     tree: &Tree,
-    root: &Option<FileId>,
-    loaded: &mut super::Loaded<'_>,
-    pages: &[FileId],
-) -> Result<(), Failed> {
+    root: Option<FileId>,
+    mut view: View<'static, ()>,
+    loaded: &mut Loaded<'_>,
+    batch: &Batch,
+) -> (View<'static, ()>, Result<usize, Carried>) {
+    let stored = batch.ops.iter().try_for_each(|op| match op {
+        Op::Put { path, entry, .. } => tree.check_stored(path, entry),
+        _ => Ok(()),
+    });
+    if let Err(error) = stored {
+        return (view, Err(Carried::Refused(error)));
+    }
+    loop {
+        let mut trying = view.over(loaded);
+        let done = trying.apply(batch);
+        view = trying.over(&());
+        let failed = match done {
+            Ok(done) => return (view, Ok(done.changed)),
+            Err(Stop::Refused(error)) => return (view, Err(Carried::Refused(error.into()))),
+            Err(Stop::Damaged(page)) => damaged(&page).into(),
+            Err(Stop::Missing(pages)) => match load(tree, &root, loaded, &pages).await {
+                Ok(()) => continue,
+                Err(failed) => failed,
+            },
+        };
+        return (view, Err(Carried::Failed(failed)));
+    }
+}
+
+async fn load(tree: &Tree, root: &Option<FileId>, loaded: &mut Loaded<'_>, pages: &[FileId]) -> Result<(), Failed> {
     match loaded.load(pages).await {
         // Who moved the root on has taken away what it replaced.
         Err(_) if tree.root()? != *root => Err(Failed::Moved),
