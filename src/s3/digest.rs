@@ -348,8 +348,8 @@ mod tests {
             (Algorithm::Crc32, "y/Q5Jg=="),
             (Algorithm::Crc32c, "4waSgw=="),
             (Algorithm::Crc64Nvme, "rosUhgp5mIg="),
-            (Algorithm::Sha1, "98O8HYCOBHMq/N5h2exHAHNwv8k="),
-            (Algorithm::Sha256, "FeKw08M4keuw8e9gnsQZQgwg4yBOlMZfvIwzEkSOsiU="),
+            (Algorithm::Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
+            (Algorithm::Sha256, "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
         ] {
             let digest = run(&[b"1234", b"56789"], declared(algorithm, value)).expect("a right checksum");
             assert_eq!(digest.sum(algorithm).map(base64).as_deref(), Some(value), "{algorithm:?}");
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused_before_a_byte_is_read() {
         let mut sums = Algorithm::Crc32.told("y/Q5Jg==".to_owned());
-        sums.checksum_sha1 = Some("98O8HYCOBHMq/N5h2exHAHNwv8k=".to_owned());
+        sums.checksum_sha1 = Some("98O8HYCOBHMq32eZZczDTKeuNEE=".to_owned());
         assert!(Declared::new(&sums, None, None, None, None).is_err());
         let none = dto::Checksum::default();
         assert!(Declared::new(&none, None, Some("MD4"), None, None).is_err());

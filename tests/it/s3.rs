@@ -104,5 +104,5 @@ fn who_does_not_sign_is_refused_and_does_not_hold_up_the_node() {
     let asks = "PUT /b/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     let (line, rest) = gateway.ask(asks);
     assert!(line.contains("403") && rest.to_ascii_lowercase().contains("connection: close"), "{line} {rest}");
-    until("the node is well", Duration::from_secs(20), || gateway.net.node("user-1")["state"] == "ok");
+    until("the node is well", Duration::from_secs(20), || gateway.net.node("user-1")["ok"] == true);
 }
