@@ -135,6 +135,7 @@ impl Caller {
         if manifest.as_deref().is_some_and(opens) {
             return Ok((deal, manifest));
         }
+        Err(NodeError::NotFound { what: "file", id: id.to_string() }.into())
     }
 }
 
