@@ -329,7 +329,7 @@ async fn wrong_requests_get_a_reason_and_a_code_and_garbage_is_dropped() {
         (format!("GET /v1/files/abc HTTP/1.1{good}"), 400, "64 hexadecimal digits"),
         ("GET /v1/files HTTP/1.1\r\nAuthorization: Bearer wrong".to_owned(), 401, "\"code\":12"),
         ("GET /v1/files HTTP/1.1".to_owned(), 401, "content of api.token in the node's home"),
-        (format!("GET /v1/files HTTP/1.1{good}\r\nOrigin: http://page"), 403, "requests of web pages"),
+        (format!("GET /v1/files HTTP/1.1{good}\r\nOrigin: http://page"), 403, "requests of other web pages"),
         (format!("GET /v1/nothing HTTP/1.1{good}"), 404, "no such route"),
         (format!("GET /v1/events?since=99999999 HTTP/1.1{good}"), 404, "is not final here yet"),
         (format!("POST /v1/txs HTTP/1.1{good}\r\nContent-Length: 3"), 400, "malformed bytes"),
@@ -342,7 +342,7 @@ async fn wrong_requests_get_a_reason_and_a_code_and_garbage_is_dropped() {
             format!(
                 "POST /v1/files?name=a&data_shards=1&parity_shards=0 HTTP/1.1{good}\r\nContent-Length: 18446744073709551613"
             ),
-            503,
+            409,
             "storage nodes",
         ),
         (
