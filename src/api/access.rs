@@ -21,7 +21,8 @@ pub struct AccessKeyRequest {
     #[serde(default)]
     pub read_only: bool,
     /// For how many seconds it is valid; for good if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740991_u64)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::whole::optional")]
     pub expires_s: Option<u64>,
 }
 
@@ -59,7 +60,7 @@ fn view(key: &AccessKey) -> AccessKeyView {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::node::NodeError> + Send + 'static,
 ) -> Result<T, Problem> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| crate::node::NodeError::Stopping)??)
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| crate::node::NodeError::Stopping)?.map_err(Problem::conflicting)?)
 }
 
 /// Make an access key of the S3 gateway
@@ -71,6 +72,7 @@ pub async fn add(
     State(api): State<Api>,
     Json(request): Json<AccessKeyRequest>,
 ) -> Result<Json<AccessKeyView>, Problem> {
+    super::paging::number("expires_s", request.expires_s)?;
     let (keys, now) = (api.handle.access_keys()?.clone(), api.handle.clock().now());
     let expires = request.expires_s.map(|seconds| Millis::new(now.get().saturating_add(seconds.saturating_mul(1_000))));
     let made = blocking(move || keys.add(&request.name, request.read_only, now, expires)).await?;

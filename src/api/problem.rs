@@ -132,7 +132,7 @@ impl From<NodeError> for Problem {
             NodeError::Bad(_) => Self::bad(detail),
             NodeError::Tree(error) => match error {
                 TreeError::NotFound(_) | TreeError::NoVersion { .. } => Self::not_found(detail),
-                TreeError::Bounds { .. } | TreeError::TooMany | TreeError::IntoItself { .. } => Self::bad(detail),
+                TreeError::Bounds { .. } | TreeError::TooMany | TreeError::IntoItself { .. } => Self::clash(detail),
                 TreeError::Exists(_) | TreeError::Kind { .. } | TreeError::Changed(_) | TreeError::Gone(_) => {
                     Self::new(StatusCode::CONFLICT, 8, "conflict", "something else is there", detail)
                 }

@@ -109,10 +109,12 @@ pub struct SharedQuery {
 #[serde(deny_unknown_fields, default)]
 pub struct ShareRequest {
     /// The last height at which the share counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740991_u64)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::whole::optional")]
     pub until: Option<u64>,
     /// After how many seconds it is about over, at the mean pace of blocks so far.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740991_u64)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::whole::optional")]
     pub expires_s: Option<u64>,
 }
 
@@ -140,6 +142,8 @@ pub struct CapView {
 #[serde(deny_unknown_fields, default)]
 pub struct VerifyRequest {
     /// For how many seconds to look again at what is not whole, at most a day; 0: once only.
+    #[schema(maximum = 86400)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub repair_s: u64,
 }
 
@@ -297,17 +301,19 @@ pub async fn list_all(caller: Caller) -> Result<Json<Vec<ShareView>>, Problem> {
 pub async fn put(
     caller: Caller,
     Path((id, account)): Path<(String, String)>,
-    request: Option<Json<ShareRequest>>,
+    request: Option<Json<Option<ShareRequest>>>,
 ) -> Result<Json<DoneView>, Problem> {
-    let Json(request) = request.unwrap_or_default();
+    let request = request.and_then(|Json(request)| request).unwrap_or_default();
     let (file, to) = (file_id(&id)?, account_id(&account)?);
     caller.file(&file)?;
+    paging::number("until", request.until)?;
+    paging::number("expires_s", request.expires_s)?;
     let until = match (request.until, request.expires_s) {
-        (Some(_), Some(_)) => return Err(Problem::bad("until and expires_s are two ways to say the same; give one")),
+        (Some(_), Some(_)) => return Err(Problem::clash("until and expires_s are two ways to say the same; give one")),
         (until, None) => until.map(Height::new),
         (None, Some(seconds)) => Some(Pace::read(&caller.handle)?.height_in(seconds)),
     };
-    let done = access::share(&caller.handle, file, to, until, ACT_WITHIN).await?;
+    let done = access::share(&caller.handle, file, to, until, ACT_WITHIN).await.map_err(Problem::conflicting)?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
 }
 
@@ -368,9 +374,9 @@ pub async fn shared(caller: Caller, Query(query): Query<SharedQuery>) -> Result<
 pub async fn cap(
     caller: Caller,
     Path(id): Path<String>,
-    request: Option<Json<CapRequest>>,
+    request: Option<Json<Option<CapRequest>>>,
 ) -> Result<Json<CapView>, Problem> {
-    let Json(request) = request.unwrap_or_default();
+    let request = request.and_then(|Json(request)| request).unwrap_or_default();
     let file = file_id(&id)?;
     caller.readable(&file, None)?;
     let capability = access::capability(&caller.handle, file, request.verify)?;
@@ -389,14 +395,17 @@ pub async fn verify(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    request: Option<Json<VerifyRequest>>,
+    request: Option<Json<Option<VerifyRequest>>>,
 ) -> Result<Json<VerifyView>, Problem> {
-    let Json(request) = request.unwrap_or_default();
+    let request = request.and_then(|Json(request)| request).unwrap_or_default();
     let file = file_id(&id)?;
     if !may_check(&headers, &file)? {
         caller.readable(&file, None)?;
     }
-    let repair = (request.repair_s > 0).then(|| Duration::from_secs(request.repair_s.min(REPAIR_S_MAX)));
+    if request.repair_s > REPAIR_S_MAX {
+        return Err(Problem::bad(format!("repair_s is {}; at most {REPAIR_S_MAX} is possible", request.repair_s)));
+    }
+    let repair = (request.repair_s > 0).then(|| Duration::from_secs(request.repair_s));
     let report = verify::verify(&caller.handle, file, repair).await?;
     let nodes = caller.handle.nodes()?;
     let slot = |slot: &verify::SlotReport| {

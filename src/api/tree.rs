@@ -71,10 +71,13 @@ pub struct ContentQuery {
     #[param(pattern = "^[0-9a-f]{64}$")]
     session: Option<String>,
     /// Slots that restore it; with `parity_shards`.
+    #[param(minimum = 1, maximum = 255)]
     data_shards: Option<u8>,
     /// Further slots.
+    #[param(minimum = 0, maximum = 255)]
     parity_shards: Option<u8>,
-    /// How long to wait for confirmations and finality.
+    /// How long to wait for confirmations and finality, milliseconds.
+    #[param(minimum = 100, maximum = 3600000)]
     timeout_ms: Option<u64>,
 }
 
@@ -214,15 +217,23 @@ pub async fn put_content(
     let shards = match (query.data_shards, query.parity_shards) {
         (Some(data), Some(parity)) => Some((data, parity)),
         (None, None) => None,
-        _ => return Err(Problem::bad("data_shards and parity_shards are given together or not at all")),
+        _ => return Err(Problem::clash("data_shards and parity_shards are given together or not at all")),
     };
+    if query.data_shards == Some(0) {
+        return Err(Problem::bad("data_shards is 0; at least 1 is needed"));
+    }
+    let timeout = query.timeout_ms.map(|ms| match ms {
+        100..=3_600_000 => Ok(Duration::from_millis(ms)),
+        _ => Err(Problem::bad(format!("timeout_ms is {ms}; 100 to 3600000 are possible"))),
+    });
     let request = ContentRequest {
         len,
         session: query.session.as_ref().map(|text| session(text)).transpose()?,
         shards,
-        timeout: query.timeout_ms.map(|ms| Duration::from_millis(ms.clamp(100, 3_600_000))),
+        timeout: timeout.transpose()?,
     };
-    let content = Tree::of(&caller.handle)?.put_content(request, body.into_data_stream()).await?;
+    let tree = Tree::of(&caller.handle)?;
+    let content = tree.put_content(request, body.into_data_stream()).await.map_err(Problem::conflicting)?;
     Ok(Json(content_view(&content)))
 }
 
@@ -269,7 +280,7 @@ pub async fn change(caller: Caller, Json(request): Json<ChangesRequest>) -> Resu
 /// The operation that a request means, by what is there now.
 async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>, Problem> {
     let some = |text: &str| match path(text)? {
-        root if root.is_empty() => Err(Problem::bad("the root of all folders has no name to change")),
+        root if root.is_empty() => Err(Problem::clash("the root of all folders has no name to change")),
         path => Ok(path),
     };
     Ok(Some(match op {
@@ -392,6 +403,7 @@ pub async fn get(caller: Caller, Query(query): Query<PathQuery>, headers: Header
 #[utoipa::path(post, path = "/v1/tree/collect", tag = "folders", operation_id = "tree_collect", request_body = CollectRequest,
     responses((status = 200, body = CollectView, description = "What was collected")))]
 pub async fn collect(caller: Caller, Json(request): Json<CollectRequest>) -> Result<Json<CollectView>, Problem> {
+    paging::number("older_than_s", Some(request.older_than_s))?;
     let done = Tree::of(&caller.handle)?.collect(Duration::from_secs(request.older_than_s)).await?;
     Ok(Json(CollectView {
         reached: done.reached as u64,
@@ -410,7 +422,7 @@ pub async fn renew(caller: Caller, Json(request): Json<RenewRequest>) -> Result<
     if tree.stat(&path).await?.is_none() && !tree.is_folder(&path).await? {
         return Err(not_found(&path));
     }
-    let done = tree.renew(&path, request.epochs).await?;
+    let done = tree.renew(&path, request.epochs).await.map_err(Problem::conflicting)?;
     let failed = done.failed.into_iter().map(|(file, reason)| NotRenewed { file_id: file.to_string(), reason });
     Ok(Json(RenewedView { contents: done.contents as u64, pages: done.pages as u64, failed: failed.collect() }))
 }

@@ -80,11 +80,18 @@ pub struct ListView {
     pub next: Option<String>,
 }
 
+/// 64 hexadecimal digits.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9a-fA-F]{64}$")]
+#[expect(dead_code, reason = "only the document has it")]
+pub struct SessionText(String);
+
 /// Which sessions are asked for, and what is stored for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StagedRequest {
     /// Sessions of contents, each 64 hexadecimal digits.
+    #[schema(max_items = 4096, value_type = Vec<SessionText>)]
     pub sessions: Vec<String>,
 }
 
@@ -177,6 +184,8 @@ pub struct ChangesView {
 #[serde(deny_unknown_fields)]
 pub struct CollectRequest {
     /// How old garbage is, seconds.
+    #[schema(maximum = 9007199254740991_u64)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub older_than_s: u64,
 }
 
@@ -201,6 +210,8 @@ pub struct RenewRequest {
     /// The file or folder.
     pub path: String,
     /// Epochs to add.
+    #[schema(minimum = 1, maximum = 4294967295_u32)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub epochs: u32,
 }
 
