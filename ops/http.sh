@@ -36,7 +36,7 @@ say "$stored of these files are final"
 
 for limit in 10 100; do
   say "wrk: pages of $limit of the file list for $seconds s, 100 connections"
-  wrk -t4 -c100 -d"${seconds}s" --latency -H "Authorization: Bearer $token" "$url/v1/files?limit=$limit" | tee "$dir/wrk" | grep -E 'requests in|Requests/sec|50%|99%|Socket errors|Non-2xx'
+  wrk -t4 -c100 -d"${seconds}s" --timeout 10s --latency -H "Authorization: Bearer $token" "$url/v1/files?limit=$limit" | tee "$dir/wrk" | grep -E 'requests in|Requests/sec|50%|99%|Socket errors|Non-2xx'
   ! grep -qE 'Socket errors|Non-2xx' "$dir/wrk" || die "a request failed"
 done
 
