@@ -185,7 +185,7 @@ proptest! {
             let kept: BTreeSet<_> = store.pages.keys().copied().collect();
             prop_assert_eq!(store.reached(), kept, "what is not replaced is reached, and the other way round");
         }
-        let all = model.keys().map(|path| remove(&path)).collect();
+        let all = model.keys().map(|path| remove(path)).collect();
         store.apply(&batch(all)).expect("all can go");
         prop_assert_eq!((store.root, store.pages.len()), (None, 0));
     }
