@@ -74,13 +74,15 @@ aws s3 mv --quiet s3://awscli/twenty "s3://awscli/moved é"
 aws s3api create-multipart-upload --bucket awscli --key never >/dev/null
 # It is given up when its time is over; the node looks when it starts.
 "$TRULLO" testnet kill user-1 --dir "$dir/net" --quiet >/dev/null
-TRULLO_S3_UPLOAD_EXPIRY_S=1 "$TRULLO" testnet start user-1 --dir "$dir/net" --quiet >/dev/null
+sed -i 's/^# upload_expiry_s = .*/upload_expiry_s = 1/' "$home/config.toml"
+"$TRULLO" testnet start user-1 --dir "$dir/net" --quiet >/dev/null
 for _ in $(seq 120); do
   uploads=$(aws s3api list-multipart-uploads --bucket awscli --query 'length(Uploads || `[]`)')
   [ "$uploads" != 0 ] || break
 done
 [ "$uploads" = 0 ] || die "an upload that nobody completes does not expire"
 "$TRULLO" testnet kill user-1 --dir "$dir/net" --quiet >/dev/null
+sed -i 's/^upload_expiry_s = 1$/upload_expiry_s = 604800/' "$home/config.toml"
 "$TRULLO" testnet start user-1 --dir "$dir/net" --quiet >/dev/null
 aws s3 rb --force s3://awscli >/dev/null
 

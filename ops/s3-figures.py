@@ -71,18 +71,19 @@ def rounds(label, size, count, put, get):
     times = {way: [] for way in ("native put", "s3 put", "native get", "s3 get")}
     for n in range(count):
         data = random.randbytes(size)
-        took, file = timed(native_put, data, f"{label}-{n}")
+        took, file = timed(native_put, data, f"figure-{size}-{n}")
         times["native put"].append(took)
-        took, _ = timed(put, data, f"{label}-{n}")
+        took, _ = timed(put, data, f"figure-{size}-{n}")
         times["s3 put"].append(took)
         took, back = timed(native, "GET", f"/v1/files/{file}")
         times["native get"].append(took)
         assert back == data
-        took, back = timed(get, f"{label}-{n}")
+        took, back = timed(get, f"figure-{size}-{n}")
         times["s3 get"].append(took)
         assert back == data
     for way, all_times in times.items():
-        tell(f"{way} {label}", all_times, size)
+        if all_times:
+            tell(f"{way} {label}", all_times, size)
 
 
 def mixed(seconds, workers):
@@ -137,7 +138,10 @@ def mixed(seconds, workers):
 
 
 def main():
-    s3.create_bucket(Bucket=BUCKET)
+    try:
+        s3.create_bucket(Bucket=BUCKET)
+    except s3.exceptions.BucketAlreadyOwnedByYou:
+        pass
     put = lambda data, key: s3.put_object(Bucket=BUCKET, Key=key, Body=data)
     rounds("10 kB", 10_000, int(os.environ.get("SMALL", "100")), put, s3_get)
     upload = lambda data, key: s3.upload_fileobj(io.BytesIO(data), BUCKET, key)

@@ -61,7 +61,7 @@ fn transactions_become_final_under_faults() {
 #[test]
 fn storage_nodes_prove_miss_lose_and_take_over_under_faults() {
     let mut seen = [0; 3];
-    let failed = run_range(&Options::new(0).scenario(Scenario::Ledger), 60..80, |_, outcome| {
+    let failed = run_range(&Options::new(0).scenario(Scenario::Ledger), 60..100, |_, outcome| {
         let line = outcome.schedule.lines().find(|line| line.starts_with("audits: "));
         let numbers =
             line.into_iter().flat_map(|line| line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()));

@@ -86,12 +86,14 @@ pub(super) fn page(caller: &Caller, after: Option<FileId>, limit: usize) -> Resu
             after = Some(key);
             looked += 1;
             let (deal, manifest) = handle.file(&id)?;
-            if fill::kind(handle, manifest.as_deref()).is_none_or(|kind| kind == FileKind::Alone) {
-                files.push(fill::file(handle, &id, &deal, manifest.as_deref(), &nodes)?);
+            if fill::kind(handle, manifest.as_deref()).is_some_and(|kind| kind != FileKind::Alone) {
+                continue;
             }
             if files.len() == limit {
-                return Ok(FilesView { files, next: Some(id.to_string()) });
+                let next = files.last().map(|file: &FileView| file.id.clone());
+                return Ok(FilesView { files, next });
             }
+            files.push(fill::file(handle, &id, &deal, manifest.as_deref(), &nodes)?);
         }
     }
     let last = after.as_deref().and_then(Key::from_bytes);

@@ -174,7 +174,7 @@ fn draw_tx(priced: bool, nonces: &mut [u64; USERS + 1], dice: &mut Dice) -> Veri
 
 fn draw_action(priced: bool, user: usize, dice: &mut Dice) -> Action {
     let owner = if dice.percent(80) { user } else { dice.below(USERS) };
-    if priced && dice.percent(30) {
+    if priced && dice.percent(50) {
         return match dice.below(3) {
             0 => Action::RenewFile { file: manifest(owner, dice).id(), epochs: dice.between(1, 5) as u32 },
             _ => Action::CommitFile(Box::new(commit(user, dice))),
