@@ -60,10 +60,8 @@ fn view(key: &AccessKey) -> AccessKeyView {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::node::NodeError> + Send + 'static,
 ) -> Result<T, Problem> {
-    Ok(tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| crate::node::NodeError::Stopping)?
-        .map_err(Problem::conflicting)?)
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| crate::node::NodeError::Stopping)?;
+    done.map_err(Problem::conflicting)
 }
 
 /// Make an access key of the S3 gateway

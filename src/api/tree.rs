@@ -113,7 +113,7 @@ fn content(view: &ContentView) -> Result<Content, Problem> {
     let hash = view.hash.as_ref().map(|text| session(text)).transpose()?;
     let content = Content { number: 0, pieces, hash, put: Millis::new(view.put_ms) };
     if content.len() != view.bytes {
-        return Err(Problem::bad(format!("a content of {} bytes in pieces of {}", view.bytes, content.len())));
+        return Err(Problem::clash(format!("a content of {} bytes in pieces of {}", view.bytes, content.len())));
     }
     Ok(content)
 }
@@ -204,7 +204,7 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Result<Json
 
 /// Store the bytes of a file that is to get a path
 #[utoipa::path(post, path = "/v1/tree/content", tag = "folders", operation_id = "tree_put_content",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     params(ContentQuery),
     responses((status = 200, body = ContentView, description = "The content")))]
 pub async fn put_content(
@@ -291,7 +291,9 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
                 (EntryKind::Folder, None, None) => (prefix(&bare), Kind::Folder),
                 (EntryKind::Symlink, None, Some(target)) => (bare, Kind::Symlink(target.clone())),
                 _ => {
-                    return Err(Problem::bad(format!("{path}: a file has content, a link a target, a folder neither")));
+                    return Err(Problem::clash(format!(
+                        "{path}: a file has content, a link a target, a folder neither"
+                    )));
                 }
             };
             let entry = Entry { mode: *mode, mtime_ns: *mtime_ns, ..Entry::of(kind) };
@@ -421,6 +423,9 @@ pub async fn renew(caller: Caller, Json(request): Json<RenewRequest>) -> Result<
     let (tree, path) = (Tree::of(&caller.handle)?, path(&request.path)?);
     if tree.stat(&path).await?.is_none() && !tree.is_folder(&path).await? {
         return Err(not_found(&path));
+    }
+    if request.epochs == 0 {
+        return Err(Problem::bad("epochs is 0; at least 1 is needed"));
     }
     let done = tree.renew(&path, request.epochs).await.map_err(Problem::conflicting)?;
     let failed = done.failed.into_iter().map(|(file, reason)| NotRenewed { file_id: file.to_string(), reason });

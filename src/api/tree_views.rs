@@ -29,6 +29,7 @@ pub struct ContentView {
     pub bytes: u64,
     /// BLAKE3 of them, hexadecimal, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<SessionText>)]
     pub hash: Option<String>,
     /// When it was put.
     pub put_ms: u64,
@@ -41,6 +42,7 @@ pub struct ContentView {
 #[serde(deny_unknown_fields)]
 pub struct PieceView {
     /// The file.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub file_id: String,
     /// Its bytes.
     pub bytes: u64,
@@ -133,6 +135,7 @@ pub enum OpRequest {
         touch: bool,
         /// The content's session, which is done with then.
         #[serde(default)]
+        #[schema(value_type = Option<SessionText>)]
         session: Option<String>,
     },
     /// Takes a path away, with all its versions.
