@@ -52,6 +52,10 @@ positive_data_acceptance.enabled = false
 include-operation-id = "put_file"
 [operations.checks]
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "504"]
+[[operations]]
+include-operation-id = "tree_put_content"
+[operations.checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "504"]
 END
 # To the owner of the node the ledger stays readable: what it has of a deleted file, too.
 printf '[checks]\nuse_after_free.enabled = false\n' | cat - "$dir/user.toml" >"$dir/owner.toml"
