@@ -24,14 +24,17 @@ pub enum EntryKind {
 pub struct ContentView {
     /// Counts the contents that the path has had, from 1.
     #[serde(default)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub version: u64,
     /// Bytes.
+    #[serde(deserialize_with = "super::whole::number")]
     pub bytes: u64,
     /// BLAKE3 of them, hexadecimal, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<SessionText>)]
     pub hash: Option<String>,
     /// When it was put.
+    #[serde(deserialize_with = "super::whole::number")]
     pub put_ms: u64,
     /// The stored files that hold it, in order; none if it is empty.
     pub pieces: Vec<PieceView>,
@@ -45,6 +48,7 @@ pub struct PieceView {
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub file_id: String,
     /// Its bytes.
+    #[serde(deserialize_with = "super::whole::number")]
     pub bytes: u64,
 }
 
@@ -121,11 +125,13 @@ pub enum OpRequest {
         #[serde(default)]
         target: Option<String>,
         /// Permission bits.
+        #[serde(deserialize_with = "super::whole::number")]
         mode: u32,
         /// Time of the last change, nanoseconds since the Unix epoch.
+        #[serde(deserialize_with = "super::whole::signed")]
         mtime_ns: i64,
         /// Older contents that are kept; default: `files.keep_versions`, or as many as there are.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "super::whole::optional")]
         keep: Option<usize>,
         /// Whether nothing may be there.
         #[serde(default)]
@@ -161,6 +167,7 @@ pub enum OpRequest {
         /// The file.
         path: String,
         /// The number of the content.
+        #[serde(deserialize_with = "super::whole::number")]
         version: u64,
     },
 }

@@ -23,7 +23,25 @@ pub fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, 
     T::try_from(value).map_err(|_| wrong())
 }
 
-/// The same where it may be absent.
+/// The same with a sign.
+pub fn signed<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D) -> Result<T, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Whole(i64),
+        Fraction(f64),
+    }
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    let wrong = || D::Error::custom("not a whole number that is possible here");
+    let value = match Written::deserialize(from).map_err(|_| wrong())? {
+        Written::Whole(value) => value,
+        Written::Fraction(value) if value.fract() == 0.0 && (-EXACT..=EXACT).contains(&value) => value as i64,
+        Written::Fraction(_) => return Err(wrong()),
+    };
+    T::try_from(value).map_err(|_| wrong())
+}
+
+/// A whole number where it may be absent.
 pub fn optional<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(transparent, bound = "T: TryFrom<u64>")]
@@ -39,6 +57,14 @@ mod tests {
         count: u32,
         #[serde(default, deserialize_with = "super::optional")]
         more: Option<u64>,
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_sign_where_that_is_said() {
+        let read = |text: &str| super::signed::<_, i64>(&mut serde_json::Deserializer::from_str(text)).ok();
+        assert_eq!(read("-3.0"), Some(-3));
+        assert_eq!(read("1795297942326000001"), Some(1_795_297_942_326_000_001));
+        assert_eq!((read("0.5"), read("1e300"), read("9223372036854775808")), (None, None, None));
     }
 
     #[test]
