@@ -1,6 +1,6 @@
 //! The node's clock: milliseconds since the Unix epoch that never go back.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::Millis;
 
@@ -27,4 +27,11 @@ impl Clock {
         let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.start_unix.saturating_add(Millis::new(passed))
     }
+}
+
+/// Waits for a random time below this, so that two nodes which were in each other's way do not keep step.
+pub async fn random_pause(most: Duration) {
+    let mut random = [0; 8];
+    let share = getrandom::fill(&mut random).map_or(1.0, |()| u64::from_le_bytes(random) as f64 / u64::MAX as f64);
+    tokio::time::sleep(most.mul_f64(share)).await;
 }

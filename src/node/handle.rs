@@ -12,7 +12,7 @@ use super::access::AccessKeys;
 use super::acting::{Actor, Actors};
 use super::app::read_record;
 use super::chain::{ChainStatus, Input};
-use super::clock::Clock;
+use super::clock::{Clock, random_pause};
 use super::disk::Low;
 use super::files::spool::Spool;
 use super::metrics::Metrics;
@@ -27,8 +27,8 @@ use crate::store::{Local, Reader, SlotError, Slots, Snapshot, StoreError, TxPlac
 use crate::types::{AccountId, ChainId, FileId, NodeId, TxId, limits};
 use crate::wire::{self, Action, Topic, Tx, TxBody, VerifiedTx};
 
-/// How often an action is signed anew when another transaction of the account took its nonce.
-const ACT_TRIES: u32 = 4;
+/// Longest pause before an action is signed anew because another transaction of the account took its nonce.
+const ACT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Why a node cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -330,14 +330,15 @@ impl Handle {
     }
 
     /// Signs an action with the handle's account, submits it, and waits until it is final. If another transaction of the
-    /// account took its nonce, of a node with the same keys or of this one before a restart, it is signed anew.
-    /// Errors: those of `submit`, `NotAllowed`, `Rejected`, `Timeout`.
+    /// account took its nonce, of a node with the same keys or of this one before a restart, it is signed anew: what lost its
+    /// nonce can never be applied. Errors: those of `submit`, `NotAllowed`, `Rejected`, `Timeout`.
     pub async fn act(&self, action: Action, within: Duration) -> Result<FinalTx, NodeError> {
         let deadline = tokio::time::Instant::now() + within;
-        let mut tries = 1;
         let done = loop {
             match self.act_once(&action, deadline, within).await {
-                Err(NodeError::Refused(Refusal::StaleNonce { .. })) if tries < ACT_TRIES => tries += 1,
+                Err(NodeError::Refused(Refusal::StaleNonce { .. })) if tokio::time::Instant::now() < deadline => {
+                    random_pause(ACT_PAUSE_MAX).await;
+                }
                 done => break done?,
             }
         };

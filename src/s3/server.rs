@@ -106,14 +106,16 @@ fn service(handle: &Handle, gateway: Gateway) -> Result<S3Service, ServeError> {
 /// Ends uploads that nobody completes, now and then.
 async fn expire(gateway: Gateway, after: Millis) {
     let stop = gateway.tree.handle().stop_token().clone();
+    // One that is too young at this look is old enough at the next, also where the setting is short.
+    let every = EXPIRE_EVERY.min(Duration::from_millis(after.get())).max(EXPIRE_AGAIN);
     loop {
         let older_than = gateway.now().saturating_sub(after);
         let pause = match stop.run_until_cancelled(uploads::expire(&gateway, older_than)).await {
             None => return,
-            Some(Ok(0)) => EXPIRE_EVERY,
+            Some(Ok(0)) => every,
             Some(Ok(ended)) => {
                 tracing::info!(ended, "uploads that nobody completed are given up");
-                EXPIRE_EVERY
+                every
             }
             // A node that has just started may not reach the others yet.
             Some(Err(error)) => {

@@ -11,6 +11,7 @@ use super::collect::{Collected, GARBAGE_AGE};
 use super::{Applied, Loaded, Tree, damaged, lock};
 use crate::files::tree::{Batch, Op, Stop, Update, View, update};
 use crate::mempool::Refusal;
+use crate::node::clock::random_pause;
 use crate::node::files::put::blocking;
 use crate::node::handle::NodeError;
 use crate::types::{AccountId, FileId, limits};
@@ -18,8 +19,8 @@ use crate::wire::{self, Action};
 
 /// Roots on which a change is made before it is given up: each time another device was quicker.
 const TRIES: u32 = 64;
-/// Longest pause before a change is made again; a random part of it, so that two devices do not keep step.
-const PAUSE_MS_MAX: u64 = 300;
+/// Longest pause before a change is made again.
+const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// Files that are deleted at the same time.
 const DELETES_AT_ONCE: usize = 64;
 /// How long one deletion may take.
@@ -120,9 +121,7 @@ async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Inte
             Ok(done) => break Ok(done),
         }
         group.retain(|change| !change.answer.is_closed());
-        let mut random = [0; 8];
-        let pause = getrandom::fill(&mut random).map_or(PAUSE_MS_MAX, |()| u64::from_le_bytes(random) % PAUSE_MS_MAX);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        random_pause(PAUSE_MAX).await;
     };
     match done {
         Ok((root, intent)) => {
