@@ -3,7 +3,7 @@
 //! A wrong password and a name that nobody has cost the same work and get the same answer. Few passwords are hashed at the same
 //! time, since each takes 64 MiB, and few wait for that.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
@@ -35,8 +35,6 @@ pub struct Accounts {
     pub rates: Rates,
     hashing: Semaphore,
     waiting: Semaphore,
-    /// Opened where there is no user of a name.
-    nobody: OnceLock<Keystore>,
 }
 
 /// A user that was added.
@@ -60,7 +58,6 @@ impl Accounts {
             rates,
             hashing: Semaphore::new(limits::PASSWORD_HASHES_MAX),
             waiting: Semaphore::new(limits::PASSWORD_HASHES_MAX + limits::PASSWORD_HASHES_WAITING_MAX),
-            nobody: OnceLock::new(),
             handle,
         }
     }
@@ -113,28 +110,18 @@ impl Accounts {
     /// Opens the keys of a user. The work is the same for a name that nobody has. Errors: 401, 429, 503, those of the disk.
     async fn open(&self, name: &UserName, password: Zeroizing<String>) -> Result<(User, AccountKeys), Problem> {
         self.rates.password(name)?;
-        let nobody = self.nobody().await?;
         let user = find(&*self.users.lock().await, name)?;
-        let keystore = user.as_ref().map_or(nobody, |user| user.keystore.clone());
-        let opened = self.hash(move || keystore.open(password.as_bytes())).await?;
+        let keystore = user.as_ref().map(|user| user.keystore.clone());
+        let open = move || match keystore {
+            Some(keystore) => keystore.open(password.as_bytes()),
+            None => Err(Keystore::refuse(KdfParams::STANDARD, password.as_bytes())),
+        };
+        let opened = self.hash(open).await?;
         match (user, opened) {
             (Some(user), Ok(keys)) => Ok((user, keys)),
             (_, Ok(_) | Err(KeystoreError::Password)) => Err(Problem::wrong_password()),
             (_, Err(error)) => Err(unexpected(error)),
         }
-    }
-
-    /// A keystore that no password opens.
-    async fn nobody(&self) -> Result<Keystore, Problem> {
-        if let Some(nobody) = self.nobody.get() {
-            return Ok(nobody.clone());
-        }
-        let make = || -> Result<Keystore, Problem> {
-            let (seed, password): (Zeroizing<[u8; 32]>, [u8; 32]) = (Zeroizing::new(fresh()?), fresh()?);
-            Keystore::create(&seed, &password, KdfParams::STANDARD, fresh()?, fresh()?).map_err(unexpected)
-        };
-        let made = self.hash(make).await??;
-        Ok(self.nobody.get_or_init(|| made).clone())
     }
 
     /// Logs a user in. Errors: 401, 429, 503, those of the disk.

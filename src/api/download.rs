@@ -2,10 +2,18 @@
 
 use std::ops::Range;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::StreamExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::mpsc;
 
+use super::chain::tokio_stream;
+use super::problem::Problem;
 use super::range;
+use crate::node::NodeError;
 
 /// What stands in an extended parameter as it is (RFC 8187, section 3.2.1: attr-char).
 const ATTR_CHARS: &AsciiSet = &NON_ALPHANUMERIC
@@ -24,7 +32,7 @@ const ATTR_CHARS: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Which bytes of a file a client wants.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wanted {
+enum Wanted {
     /// All.
     All,
     /// Some.
@@ -81,7 +89,7 @@ pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// Which bytes are wanted of so many.
-pub fn wanted(headers: &HeaderMap, tag: &str, total: u64) -> Wanted {
+fn wanted(headers: &HeaderMap, tag: &str, total: u64) -> Wanted {
     if is_known(headers, tag) {
         return Wanted::Nothing;
     }
@@ -93,6 +101,49 @@ pub fn wanted(headers: &HeaderMap, tag: &str, total: u64) -> Wanted {
         Some(Ok(Some(range))) => Wanted::Part(range),
         Some(Err(range::Unsatisfiable)) => Wanted::Outside,
     }
+}
+
+/// A length, and that many bytes in pieces.
+type Pieces = (u64, mpsc::Receiver<Result<Bytes, NodeError>>);
+
+/// The answer with those bytes of a file that a client wants, or without any if it has them. `head` is as `head` makes it;
+/// `read` is asked for a range, or for all. Errors: those of `read` and of the first piece.
+pub async fn answer<F>(
+    headers: &HeaderMap,
+    head: HeaderMap,
+    total: u64,
+    read: impl FnOnce(Option<Range<u64>>) -> F,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = Result<Pieces, NodeError>>,
+{
+    let tag = head.get(header::ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
+    let range = match wanted(headers, tag, total) {
+        Wanted::All => None,
+        Wanted::Part(range) => Some(range),
+        Wanted::Nothing => return Ok((StatusCode::NOT_MODIFIED, head).into_response()),
+        Wanted::Outside => {
+            let outside = Problem::refused(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                format!("the range lies outside of the file's {total} bytes"),
+            );
+            let mut answer = outside.into_response();
+            answer.headers_mut().extend(self::header(header::CONTENT_RANGE, format!("bytes */{total}")));
+            return Ok(answer);
+        }
+    };
+    let (len, mut pieces) = read(range.clone()).await?;
+    // Whether the file can be read at all is known with the first piece, when the status can still say so.
+    let first = pieces.recv().await.transpose()?;
+    let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
+    let mut answer = (head, Body::from_stream(first.chain(tokio_stream(pieces)))).into_response();
+    answer.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+    if let Some(range) = range {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let text = format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1));
+        answer.headers_mut().extend(self::header(header::CONTENT_RANGE, text));
+    }
+    Ok(answer)
 }
 
 #[cfg(test)]

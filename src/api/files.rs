@@ -7,21 +7,19 @@ use axum::body::Body;
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::Caller;
-use super::chain::tokio_stream;
-use super::download::{self, Wanted};
+use super::download;
 use super::problem::Problem;
 use super::views::{DeletedView, FileView, ProblemView};
 use super::{fill, paging, sharing};
 use crate::files::FileKind;
 use crate::ledger::Key;
-use crate::node::NodeError;
 use crate::node::files::get::OpenFile;
-use crate::types::FileId;
+use crate::node::{Handle, NodeError};
+use crate::types::{AccountId, FileId};
 
 /// How long a deletion may take to become final.
 const DELETE_WITHIN: Duration = Duration::from_secs(30);
@@ -65,13 +63,19 @@ pub async fn list(caller: Caller, Query(query): Query<FilesQuery>) -> Result<Jso
     let limit = paging::limit(query.limit, PAGE, PAGE_MAX)?;
     let cursor = query.cursor.as_deref().map(str::parse::<FileId>).transpose();
     let cursor = cursor.map_err(|error| Problem::bad(format!("cursor: {error}")))?;
-    Ok(Json(page(&caller, cursor, limit)?))
+    Ok(Json(page(&caller, cursor, limit).await?))
 }
 
 /// The caller's files that were put alone, not what its folders hold. A page may be shorter than asked for, and there is more as
 /// long as it has `next`. Errors: 403 without an account, those of the store.
-pub(super) fn page(caller: &Caller, after: Option<FileId>, limit: usize) -> Result<FilesView, Problem> {
-    let (owner, handle) = (caller.account()?, &caller.handle);
+pub(super) async fn page(caller: &Caller, after: Option<FileId>, limit: usize) -> Result<FilesView, Problem> {
+    let (owner, handle) = (caller.account()?, caller.handle.clone());
+    // Opening many manifests is work.
+    let page = tokio::task::spawn_blocking(move || read_page(&handle, owner, after, limit));
+    page.await.map_err(|_| NodeError::Stopping)?
+}
+
+fn read_page(handle: &Handle, owner: AccountId, after: Option<FileId>, limit: usize) -> Result<FilesView, Problem> {
     let (snapshot, nodes) = (handle.snapshot()?, handle.nodes()?);
     let mut after = after.map(|id| Key::OwnerFile(owner, id).bytes());
     let (mut files, mut looked) = (Vec::new(), 0);
@@ -86,14 +90,15 @@ pub(super) fn page(caller: &Caller, after: Option<FileId>, limit: usize) -> Resu
             after = Some(key);
             looked += 1;
             let (deal, manifest) = handle.file(&id)?;
-            if fill::kind(handle, manifest.as_deref()).is_some_and(|kind| kind != FileKind::Alone) {
+            let open = fill::open_own(handle, manifest.as_deref());
+            if open.as_ref().is_some_and(|open| open.facts().kind != FileKind::Alone) {
                 continue;
             }
             if files.len() == limit {
                 let next = files.last().map(|file: &FileView| file.id.clone());
                 return Ok(FilesView { files, next });
             }
-            files.push(fill::file(handle, &id, &deal, manifest.as_deref(), &nodes)?);
+            files.push(fill::file_open(handle, &id, &deal, (manifest.as_deref(), open.as_ref()), &nodes));
         }
     }
     let last = after.as_deref().and_then(Key::from_bytes);
@@ -116,7 +121,7 @@ pub async fn info(caller: Caller, Path(id): Path<String>, headers: HeaderMap) ->
     let key = sharing::brought(&headers, &id)?;
     let (deal, manifest) = caller.readable(&id, key.as_ref())?;
     let handle = &caller.handle;
-    Ok(Json(fill::file_with(handle, &id, &deal, manifest.as_deref(), &handle.nodes()?, key.as_ref())?))
+    Ok(Json(fill::file_with(handle, &id, &deal, manifest.as_deref(), &handle.nodes()?, key.as_ref())))
 }
 
 /// A file's bytes, all or a range
@@ -131,35 +136,8 @@ pub async fn info(caller: Caller, Path(id): Path<String>, headers: HeaderMap) ->
         (status = 416, body = ProblemView, content_type = "application/problem+json", description = "No byte of it"),
         (status = 502, body = ProblemView, content_type = "application/problem+json", description = "Wrong bytes came")))]
 pub async fn get(caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (file, mut answer) = open(&caller, &id, &headers)?;
-    let total = file.manifest().plain_len();
-    let range = match download::wanted(&headers, &download::tag(&id), total) {
-        Wanted::All => None,
-        Wanted::Part(range) => Some(range),
-        Wanted::Nothing => {
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(answer);
-        }
-        Wanted::Outside => {
-            let mut problem =
-                Problem::bad(format!("the range lies outside of the file's {total} bytes")).into_response();
-            *problem.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            problem.headers_mut().extend(download::header(header::CONTENT_RANGE, format!("bytes */{total}")));
-            return Ok(problem);
-        }
-    };
-    let (len, mut pieces) = file.read(range.clone()).await?;
-    // Whether the file can be read at all is known with the first piece, when the status can still say so.
-    let first = pieces.recv().await.transpose()?;
-    let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
-    *answer.body_mut() = Body::from_stream(first.chain(tokio_stream(pieces)));
-    answer.headers_mut().insert(header::CONTENT_LENGTH, len.into());
-    if let Some(range) = range {
-        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let text = format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1));
-        answer.headers_mut().extend(download::header(header::CONTENT_RANGE, text));
-    }
-    Ok(answer)
+    let (file, head) = open(&caller, &id, &headers)?;
+    download::answer(&headers, head, file.manifest().plain_len(), |range| file.read(range)).await
 }
 
 /// What `GET` would say of a file's bytes, without them
@@ -167,24 +145,22 @@ pub async fn get(caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> 
     params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
     responses((status = 200, description = "The file can be opened"), (status = 304, description = "The client has it")))]
 pub async fn head(caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (file, mut answer) = open(&caller, &id, &headers)?;
+    let (file, mut head) = open(&caller, &id, &headers)?;
     if download::is_known(&headers, &download::tag(&id)) {
-        *answer.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(answer);
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
     }
-    answer.headers_mut().insert(header::CONTENT_LENGTH, file.manifest().plain_len().into());
-    Ok(answer)
+    head.insert(header::CONTENT_LENGTH, file.manifest().plain_len().into());
+    Ok((head, Body::empty()).into_response())
 }
 
 /// A file that the caller may read, and the head of its answer.
-fn open(caller: &Caller, id: &str, headers: &HeaderMap) -> Result<(OpenFile, Response), Problem> {
+fn open(caller: &Caller, id: &str, headers: &HeaderMap) -> Result<(OpenFile, HeaderMap), Problem> {
     let parsed = file_id(id)?;
     let key = sharing::brought(headers, &parsed)?;
     caller.readable(&parsed, key.as_ref())?;
     let file = OpenFile::open_with(&caller.handle, parsed, key.as_ref())?;
-    let mut answer = Body::empty().into_response();
-    answer.headers_mut().extend(download::head(&file.manifest().facts().name, &download::tag(id)));
-    Ok((file, answer))
+    let head = download::head(&file.manifest().facts().name, &download::tag(id));
+    Ok((file, head))
 }
 
 /// End a file's deal
@@ -197,7 +173,8 @@ pub async fn delete(caller: Caller, Path(id): Path<String>) -> Result<Json<Delet
     let id = file_id(&id)?;
     // A path would lead to nothing then.
     let (_, manifest) = caller.file(&id)?;
-    if fill::kind(&caller.handle, manifest.as_deref()).is_some_and(|kind| kind != FileKind::Alone) {
+    let open = fill::open_own(&caller.handle, manifest.as_deref());
+    if open.is_some_and(|open| open.facts().kind != FileKind::Alone) {
         return Err(Problem::in_folders(format!("file {id} belongs to the account's folders")));
     }
     let done = crate::node::files::remove(&caller.handle, id, DELETE_WITHIN).await?;

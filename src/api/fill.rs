@@ -5,7 +5,7 @@ use super::sharing::harmless;
 use super::terms::terms;
 use super::views::{ActionView, BlockView, CertificateView, FileStatus, FileView, SlotView, TxStatus, TxView};
 use crate::crypto::seal::FileKey;
-use crate::files::{FileKind, OpenManifest};
+use crate::files::OpenManifest;
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 use crate::node::Handle;
@@ -131,7 +131,7 @@ pub fn file(
     deal: &Deal,
     manifest: Option<&PublicManifest>,
     nodes: &[NodeEntry],
-) -> Result<FileView, Problem> {
+) -> FileView {
     file_with(handle, id, deal, manifest, nodes, None)
 }
 
@@ -143,8 +143,19 @@ pub fn file_with(
     manifest: Option<&PublicManifest>,
     nodes: &[NodeEntry],
     key: Option<&FileKey>,
-) -> Result<FileView, Problem> {
+) -> FileView {
     let open = manifest.and_then(|manifest| open_manifest(handle, id, deal, manifest, key).ok());
+    file_open(handle, id, deal, (manifest, open.as_ref()), nodes)
+}
+
+/// The same of a manifest that is open, if it can be opened.
+pub fn file_open(
+    handle: &Handle,
+    id: &FileId,
+    deal: &Deal,
+    (manifest, open): (Option<&PublicManifest>, Option<&OpenManifest>),
+    nodes: &[NodeEntry],
+) -> FileView {
     let own = handle.keys().is_ok_and(|keys| keys.account_id() == deal.owner);
     let name = |name: &str| if own { name.to_owned() } else { harmless(name) };
     let (status, reason, height) = status(deal, nodes);
@@ -158,13 +169,13 @@ pub fn file_with(
         lost: u8::try_from(index).is_ok_and(|index| deal.lost.has(index)),
     };
     let infos = manifest.map(|manifest| manifest.slots.as_slice()).unwrap_or_default();
-    Ok(FileView {
+    FileView {
         id: id.to_string(),
-        name: open.as_ref().map(|open| name(&open.facts().name)),
+        name: open.map(|open| name(&open.facts().name)),
         owner: deal.owner.to_string(),
         status,
         reason,
-        bytes: open.as_ref().map(crate::files::manifest::OpenManifest::plain_len),
+        bytes: open.map(crate::files::manifest::OpenManifest::plain_len),
         cipher_bytes: manifest.map_or(0, |manifest| manifest.cipher_len),
         data: deal.data.into(),
         parity: manifest.map_or(0, |manifest| manifest.parity.into()),
@@ -172,18 +183,17 @@ pub fn file_with(
         min_confirmations: deal.min_confirmations.into(),
         repair_threshold: deal.repair_threshold.into(),
         confirmations: count(deal.confirmed.len()),
-        created_ms: open.as_ref().map(|open| open.facts().created.get()),
+        created_ms: open.map(|open| open.facts().created.get()),
         height,
         lost: count(deal.lost.len()),
         terms: terms(handle, deal),
         slots: deal.placement.iter().zip(infos).enumerate().map(slot).collect(),
-    })
+    }
 }
 
-/// What an own file is; nothing if this node's account cannot open its manifest.
-pub fn kind(handle: &Handle, manifest: Option<&PublicManifest>) -> Option<FileKind> {
-    let open = OpenManifest::open(manifest?, handle.keys().ok()?).ok()?;
-    Some(open.facts().kind)
+/// An own file's manifest; nothing if this node's account cannot open it.
+pub fn open_own(handle: &Handle, manifest: Option<&PublicManifest>) -> Option<OpenManifest> {
+    OpenManifest::open(manifest?, handle.keys().ok()?).ok()
 }
 
 /// Where a deal stands, why, and since which height.

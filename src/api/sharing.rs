@@ -241,25 +241,28 @@ pub(super) fn harmless(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// The capability that a request brings, if it does. Errors: 400 for what is none, or one of another file.
+fn capability(headers: &HeaderMap, file: &FileId) -> Result<Option<Capability>, Problem> {
+    let Some(text) = headers.get(CAPABILITY_HEADER) else { return Ok(None) };
+    let capability = text.to_str().unwrap_or_default().parse::<Capability>();
+    let capability = capability.map_err(|error| Problem::bad(error.to_string()))?;
+    let (Capability::Read { file: of, .. } | Capability::Verify { file: of }) = &capability;
+    if of != file {
+        return Err(Problem::bad("the capability is for another file"));
+    }
+    Ok(Some(capability))
+}
+
 /// The key of the capability that a request brings, if it does.
 /// Errors: 400 for what is none, or one of another file; 403 for one that reads nothing.
 pub(super) fn brought(headers: &HeaderMap, file: &FileId) -> Result<Option<FileKey>, Problem> {
-    let Some(text) = headers.get(CAPABILITY_HEADER) else { return Ok(None) };
-    let capability = text.to_str().unwrap_or_default().parse::<Capability>();
-    match capability.map_err(|error| Problem::bad(error.to_string()))? {
-        Capability::Read { file: of, key } if of == *file => Ok(Some(key)),
-        Capability::Read { .. } => Err(Problem::bad("the capability is for another file")),
-        Capability::Verify { .. } => Err(Problem::forbidden("a verify capability checks a file and reads nothing")),
+    match capability(headers, file)? {
+        None => Ok(None),
+        Some(Capability::Read { key, .. }) => Ok(Some(key)),
+        Some(Capability::Verify { .. }) => {
+            Err(Problem::forbidden("a verify capability checks a file and reads nothing"))
+        }
     }
-}
-
-/// Whether a request brings a capability of this file, of either kind. Errors: 400 for what is none.
-fn may_check(headers: &HeaderMap, file: &FileId) -> Result<bool, Problem> {
-    let Some(text) = headers.get(CAPABILITY_HEADER) else { return Ok(false) };
-    let capability = text.to_str().unwrap_or_default().parse::<Capability>();
-    let (Capability::Read { file: of, .. } | Capability::Verify { file: of }) =
-        capability.map_err(|error| Problem::bad(error.to_string()))?;
-    Ok(of == *file)
 }
 
 /// With whom an own file is shared
@@ -399,7 +402,7 @@ pub async fn verify(
 ) -> Result<Json<VerifyView>, Problem> {
     let request = request.and_then(|Json(request)| request).unwrap_or_default();
     let file = file_id(&id)?;
-    if !may_check(&headers, &file)? {
+    if capability(&headers, &file)?.is_none() {
         caller.readable(&file, None)?;
     }
     if request.repair_s > REPAIR_S_MAX {

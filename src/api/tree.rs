@@ -9,26 +9,26 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::caller::{Caller, Scope};
-use super::chain::tokio_stream;
+use super::download;
 use super::paging;
 use super::problem::Problem;
-use super::range;
 use super::tree_views::{
     ChangesRequest, ChangesView, CollectRequest, CollectView, ContentView, EntryKind, EntryView, ListView, NotRenewed,
     OpRequest, PieceView, RenewRequest, RenewedView, StagedRequest, StagedView,
 };
 use super::views::ProblemView;
+use crate::crypto::{Domain, hash};
 use crate::files::tree::{self, Batch, Content, Entry, Expect, Item, Kind, Op, Piece, TreeError};
 use crate::node::NodeError;
 use crate::node::tree::{ContentRequest, Tree};
 use crate::types::{Millis, limits};
+use crate::wire;
 
 /// Sessions in one question.
 const SESSIONS_MAX: usize = 4_096;
@@ -116,6 +116,16 @@ fn content(view: &ContentView) -> Result<Content, Problem> {
         return Err(Problem::clash(format!("a content of {} bytes in pieces of {}", view.bytes, content.len())));
     }
     Ok(content)
+}
+
+/// The tag of a content: what it is stored as, in order.
+fn tag(content: &Content) -> String {
+    let pieces: Vec<_> = content.pieces.iter().map(|piece| piece.file).collect();
+    download::tag(&hex::encode(hash(Domain::Derive, &wire::encode(&(b"content tag", pieces)))))
+}
+
+fn nanos(time: Millis) -> i64 {
+    i64::try_from(time.get()).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 /// 32 bytes in hexadecimal.
@@ -296,7 +306,9 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
                     )));
                 }
             };
-            let entry = Entry { mode: *mode, mtime_ns: *mtime_ns, ..Entry::of(kind) };
+            let usual = if matches!(kind, Kind::Folder) { 0o755 } else { 0o644 };
+            let mtime_ns = mtime_ns.unwrap_or_else(|| nanos(tree.handle().clock().now()));
+            let entry = Entry { mode: mode.unwrap_or(usual), mtime_ns, ..Entry::of(kind) };
             let expect = match entry.content() {
                 Some(content) if *touch => Expect::Holds(Box::new(content.clone())),
                 _ if *new => Expect::Absent,
@@ -345,11 +357,13 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
 
 /// The bytes of a file at a path, all or a range
 ///
-/// Of the present or an older version.
+/// Of the present or an older version. `Range`, `If-Range` and `If-None-Match` are as with `/v1/files/{id}`; the `ETag` is that of
+/// the content, whatever path it has.
 #[utoipa::path(get, path = "/v1/tree/file", tag = "folders", operation_id = "tree_get_file",
     params(PathQuery),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, description = "All of it"),
         (status = 206, content_type = "application/octet-stream", body = Vec<u8>, description = "The range"),
+        (status = 304, description = "The client has it"),
         (status = 404, body = ProblemView, content_type = "application/problem+json", description = "Nothing is there"),
         (status = 409, body = ProblemView, content_type = "application/problem+json", description = "No file"),
         (status = 416, body = ProblemView, content_type = "application/problem+json", description = "No byte of it"),
@@ -368,37 +382,9 @@ pub async fn get(caller: Caller, Query(query): Query<PathQuery>, headers: Header
             entry.version(number).ok_or_else(missing)?
         }
     };
-    let total = content.len();
-    let range = match headers.get(header::RANGE).map(|range| range.to_str()) {
-        None => None,
-        Some(Ok(text)) => match range::parse(text, total) {
-            Ok(range) => range,
-            Err(range::Unsatisfiable) => {
-                let outside = Problem::refused(
-                    StatusCode::RANGE_NOT_SATISFIABLE,
-                    format!("range {text:?} lies outside of the file's {total} bytes"),
-                );
-                return Err(outside);
-            }
-        },
-        Some(Err(_)) => return Err(Problem::bad("the Range header is not readable")),
-    };
-    let (len, mut pieces) = tree.read_content(content, range.clone()).await?;
-    // Whether the file can be read at all is known with the first piece, when the status can still say so.
-    let first = pieces.recv().await.transpose()?;
-    let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
-    let mut answer = Body::from_stream(first.chain(tokio_stream(pieces))).into_response();
-    let out = answer.headers_mut();
-    out.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
-    out.insert(header::CONTENT_LENGTH, len.into());
-    out.insert(header::ACCEPT_RANGES, header::HeaderValue::from_static("bytes"));
-    if let Some(range) = range {
-        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-        if let Ok(value) = format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1)).parse() {
-            answer.headers_mut().insert(header::CONTENT_RANGE, value);
-        }
-    }
-    Ok(answer)
+    let name = path.rsplit('/').next().unwrap_or(&path);
+    let head = download::head(name, &tag(content));
+    download::answer(&headers, head, content.len(), |range| tree.read_content(content, range)).await
 }
 
 /// Delete stored files that no folder refers to

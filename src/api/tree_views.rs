@@ -124,12 +124,12 @@ pub enum OpRequest {
         /// Where a link leads.
         #[serde(default)]
         target: Option<String>,
-        /// Permission bits.
-        #[serde(deserialize_with = "super::whole::number")]
-        mode: u32,
-        /// Time of the last change, nanoseconds since the Unix epoch.
-        #[serde(deserialize_with = "super::whole::signed")]
-        mtime_ns: i64,
+        /// Permission bits; default: 0644, of a folder 0755.
+        #[serde(default, deserialize_with = "super::whole::optional")]
+        mode: Option<u32>,
+        /// Time of the last change, nanoseconds since the Unix epoch; default: now.
+        #[serde(default, deserialize_with = "super::whole::optional_signed")]
+        mtime_ns: Option<i64>,
         /// Older contents that are kept; default: `files.keep_versions`, or as many as there are.
         #[serde(default, deserialize_with = "super::whole::optional")]
         keep: Option<usize>,

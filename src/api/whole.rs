@@ -24,7 +24,7 @@ pub fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, 
 }
 
 /// The same with a sign.
-pub fn signed<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D) -> Result<T, D::Error> {
+fn signed<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D) -> Result<T, D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
     enum Written {
@@ -46,6 +46,14 @@ pub fn optional<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<O
     #[derive(serde::Deserialize)]
     #[serde(transparent, bound = "T: TryFrom<u64>")]
     struct One<T>(#[serde(deserialize_with = "number")] T);
+    Ok(Option::<One<T>>::deserialize(from)?.map(|One(value)| value))
+}
+
+/// The same with a sign.
+pub fn optional_signed<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D) -> Result<Option<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(transparent, bound = "T: TryFrom<i64>")]
+    struct One<T>(#[serde(deserialize_with = "signed")] T);
     Ok(Option::<One<T>>::deserialize(from)?.map(|One(value)| value))
 }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::crypto::keys::{AccountKeys, KdfParams, Keystore, KeystoreError};
+use crate::crypto::keys::Keystore;
 use crate::types::AccountId;
 use crate::wire;
 
@@ -102,19 +102,6 @@ impl KeystoreFile {
         self.entries.first().map(|(_, keystore)| (*keystore.account(), keystore))
     }
 
-    /// The keys of the account of a name or id. An account that is not there costs the same work as a wrong password and
-    /// gives the same error, so that neither time nor answer tells which accounts there are.
-    /// Errors: each of `KeystoreError`.
-    pub fn unlock(&self, text: &str, password: &[u8]) -> Result<AccountKeys, KeystoreError> {
-        match self.find(text) {
-            Ok((_, keystore)) => keystore.open(password),
-            Err(_) => {
-                let usual = self.entries.first().map_or(KdfParams::STANDARD, |(_, keystore)| keystore.kdf());
-                Err(Keystore::refuse(usual, password))
-            }
-        }
-    }
-
     /// The account of a name or id. Errors: `Unknown`.
     pub fn find(&self, text: &str) -> Result<(&str, &Keystore), KeystoreFileError> {
         let found = self.entries().find(|(name, keystore)| *name == text || keystore.account().to_string() == text);
@@ -125,7 +112,7 @@ impl KeystoreFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::keys::work;
+    use crate::crypto::keys::KdfParams;
 
     fn keystore(seed: u8) -> Keystore {
         Keystore::create(&[seed; 32], b"pw", KdfParams::TESTNET, [1; 16], [2; 24]).expect("valid parameters")
@@ -152,19 +139,6 @@ mod tests {
         let entries: Vec<_> = file.entries().collect();
         assert_eq!(entries, [("default", &new), ("savings", &keystore(2))]);
         assert!(matches!(file.replace(keystore(3)), Err(KeystoreFileError::Unknown(_))));
-    }
-
-    #[test]
-    fn an_unknown_account_is_refused_as_a_wrong_password_is_after_the_same_work() {
-        let mut file = KeystoreFile::default();
-        file.add("default", keystore(1)).expect("the first name");
-        let right = work::of(|| assert!(file.unlock("default", b"pw").is_ok()));
-        for (name, password) in [("default", b"no".as_slice()), ("nobody", b"no"), ("nobody", b"pw")] {
-            let refused = |_: ()| assert_eq!(file.unlock(name, password).err(), Some(KeystoreError::Password));
-            assert_eq!(work::of(|| refused(())), right, "{name}");
-        }
-        let id = keystore(1).account().to_string();
-        assert!(file.unlock(&id, b"pw").is_ok());
     }
 
     #[test]

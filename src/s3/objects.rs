@@ -56,6 +56,37 @@ pub fn blob(mut pieces: mpsc::Receiver<Result<bytes::Bytes, NodeError>>, turn: O
     }))
 }
 
+/// What both of these answers tell of an object.
+macro_rules! head {
+    ($output:ident, $object:expr, $cut:expr, $mode:expr) => {{
+        let (object, cut): (&Object, &Cut) = (&$object, &$cut);
+        let told = told_checksum(object, $mode.as_ref(), cut);
+        let headers = &object.meta.headers;
+        $output {
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
+            content_range: cut.told(object.len()),
+            parts_count: cut.parts_count(object),
+            e_tag: Some(object.meta.etag()),
+            last_modified: Some(meta::timestamp(object.modified())),
+            metadata: object.meta.user(),
+            content_type: Some(headers.content_type.clone().unwrap_or_else(octets)),
+            cache_control: headers.cache_control.clone(),
+            content_disposition: headers.content_disposition.clone(),
+            content_encoding: headers.content_encoding.clone(),
+            content_language: headers.content_language.clone(),
+            expires: headers.expires.as_deref().and_then(meta::parse_http_date),
+            checksum_crc32: told.checksum_crc32,
+            checksum_crc32c: told.checksum_crc32c,
+            checksum_crc64nvme: told.checksum_crc64nvme,
+            checksum_sha1: told.checksum_sha1,
+            checksum_sha256: told.checksum_sha256,
+            checksum_type: told.checksum_type,
+            ..$output::default()
+        }
+    }};
+}
+
 impl Gateway {
     /// A place among those that read and write at the same time. Errors: `SlowDown`.
     pub async fn turn(&self) -> S3Result<OwnedSemaphorePermit> {
@@ -169,30 +200,7 @@ impl Gateway {
         let Some(cut) = cut(&object, &wanted, range, part_number)? else {
             return Err(not_modified(&object));
         };
-        let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
-        let Meta { headers, .. } = &object.meta;
-        Ok(S3Response::new(HeadObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
-            content_range: cut.told(object.len()),
-            parts_count: cut.parts_count(&object),
-            e_tag: Some(object.meta.etag()),
-            last_modified: Some(meta::timestamp(object.modified())),
-            metadata: object.meta.user(),
-            content_type: Some(headers.content_type.clone().unwrap_or_else(octets)),
-            cache_control: headers.cache_control.clone(),
-            content_disposition: headers.content_disposition.clone(),
-            content_encoding: headers.content_encoding.clone(),
-            content_language: headers.content_language.clone(),
-            expires: headers.expires.as_deref().and_then(meta::parse_http_date),
-            checksum_crc32: told.checksum_crc32,
-            checksum_crc32c: told.checksum_crc32c,
-            checksum_crc64nvme: told.checksum_crc64nvme,
-            checksum_sha1: told.checksum_sha1,
-            checksum_sha256: told.checksum_sha256,
-            checksum_type: told.checksum_type,
-            ..HeadObjectOutput::default()
-        }))
+        Ok(S3Response::new(head!(HeadObjectOutput, object, cut, checksum_mode)))
     }
 
     pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -208,7 +216,6 @@ impl Gateway {
         let Some(cut) = cut(&object, &wanted, range, part_number)? else {
             return Err(not_modified(&object));
         };
-        let told = told_checksum(&object, checksum_mode.as_ref(), &cut);
         let body = match object.entry.content() {
             Some(content) if cut.range.start < cut.range.end => {
                 let turn = self.turn().await?;
@@ -216,31 +223,9 @@ impl Gateway {
             }
             _ => None,
         };
-        let Meta { headers, tags, .. } = &object.meta;
-        Ok(S3Response::new(GetObjectOutput {
-            body,
-            accept_ranges: Some("bytes".to_owned()),
-            content_length: i64::try_from(cut.range.end - cut.range.start).ok(),
-            content_range: cut.told(object.len()),
-            parts_count: cut.parts_count(&object),
-            e_tag: Some(object.meta.etag()),
-            last_modified: Some(meta::timestamp(object.modified())),
-            metadata: object.meta.user(),
-            tag_count: i32::try_from(tags.len()).ok().filter(|count| *count > 0),
-            content_type: Some(headers.content_type.clone().unwrap_or_else(octets)),
-            cache_control: headers.cache_control.clone(),
-            content_disposition: headers.content_disposition.clone(),
-            content_encoding: headers.content_encoding.clone(),
-            content_language: headers.content_language.clone(),
-            expires: headers.expires.as_deref().and_then(meta::parse_http_date),
-            checksum_crc32: told.checksum_crc32,
-            checksum_crc32c: told.checksum_crc32c,
-            checksum_crc64nvme: told.checksum_crc64nvme,
-            checksum_sha1: told.checksum_sha1,
-            checksum_sha256: told.checksum_sha256,
-            checksum_type: told.checksum_type,
-            ..GetObjectOutput::default()
-        }))
+        let tag_count = i32::try_from(object.meta.tags.len()).ok().filter(|count| *count > 0);
+        let head = head!(GetObjectOutput, object, cut, checksum_mode);
+        Ok(S3Response::new(GetObjectOutput { body, tag_count, ..head }))
     }
 
     /// The bytes of a cut. Whether they can be read at all is known with the first, when the status can still say so.

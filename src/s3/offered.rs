@@ -36,47 +36,36 @@ pub fn version(id: Option<&str>) -> S3Result<()> {
     none_of(&[("versionId", id.is_some_and(|id| id != "null"))])
 }
 
+/// What each request that makes an object may ask for and is refused.
+macro_rules! asked {
+    ($input:expr) => {
+        [
+            ("an ACL other than private", shared($input.acl.as_ref())),
+            ("x-amz-grant", $input.grant_full_control.is_some() || $input.grant_read.is_some()),
+            ("object lock", $input.object_lock_mode.is_some() || $input.object_lock_legal_hold_status.is_some()),
+            ("encryption with a key of the client's", $input.sse_customer_key.is_some()),
+            ("server-side encryption (all is encrypted)", $input.server_side_encryption.is_some()),
+            ("a storage class other than STANDARD", other_class($input.storage_class.as_ref())),
+            ("website redirection", $input.website_redirect_location.is_some()),
+        ]
+    };
+}
+
 /// Errors: `NotImplemented`.
 pub fn put(input: &PutObjectInput) -> S3Result<()> {
-    none_of(&[
-        ("an ACL other than private", shared(input.acl.as_ref())),
-        ("x-amz-grant", input.grant_full_control.is_some() || input.grant_read.is_some()),
-        ("object lock", input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some()),
-        ("encryption with a key of the client's", input.sse_customer_key.is_some()),
-        ("server-side encryption (all is encrypted)", input.server_side_encryption.is_some()),
-        ("a storage class other than STANDARD", other_class(input.storage_class.as_ref())),
-        ("website redirection", input.website_redirect_location.is_some()),
-        ("appending", input.write_offset_bytes.is_some()),
-    ])
+    none_of(&asked!(input))?;
+    none_of(&[("appending", input.write_offset_bytes.is_some())])
 }
 
 /// Errors: `NotImplemented`.
 pub fn copy(input: &CopyObjectInput) -> S3Result<()> {
-    none_of(&[
-        ("an ACL other than private", shared(input.acl.as_ref())),
-        ("x-amz-grant", input.grant_full_control.is_some() || input.grant_read.is_some()),
-        ("object lock", input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some()),
-        (
-            "encryption with a key of the client's",
-            input.sse_customer_key.is_some() || input.copy_source_sse_customer_key.is_some(),
-        ),
-        ("server-side encryption (all is encrypted)", input.server_side_encryption.is_some()),
-        ("a storage class other than STANDARD", other_class(input.storage_class.as_ref())),
-        ("website redirection", input.website_redirect_location.is_some()),
-    ])
+    none_of(&asked!(input))?;
+    none_of(&[("encryption with a key of the client's", input.copy_source_sse_customer_key.is_some())])
 }
 
 /// Errors: `NotImplemented`.
 pub fn upload(input: &CreateMultipartUploadInput) -> S3Result<()> {
-    none_of(&[
-        ("an ACL other than private", shared(input.acl.as_ref())),
-        ("x-amz-grant", input.grant_full_control.is_some() || input.grant_read.is_some()),
-        ("object lock", input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some()),
-        ("encryption with a key of the client's", input.sse_customer_key.is_some()),
-        ("server-side encryption (all is encrypted)", input.server_side_encryption.is_some()),
-        ("a storage class other than STANDARD", other_class(input.storage_class.as_ref())),
-        ("website redirection", input.website_redirect_location.is_some()),
-    ])
+    none_of(&asked!(input))
 }
 
 #[cfg(test)]

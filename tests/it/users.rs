@@ -122,11 +122,16 @@ async fn a_user_stores_and_reads_files_and_others_learn_nothing_of_them() {
     assert_eq!((me["name"].as_str(), me["balance"].as_u64()), (Some("anna"), Some(100_000)), "{me}");
     let bytes = write_sample(&desk.net.dir.path().join("sample"), 300_001);
     let file = desk.put(&anna, "caf%C3%A9.bin", &bytes).await;
-    reads_back(&desk, &anna, &file, &bytes).await;
+    assert_eq!(reads_back(&desk, &anna, &format!("/v1/files/{file}"), &bytes).await, format!("\"{file}\""));
     takes_forms(&desk, &anna, &bytes).await;
     pages(&desk, &anna, &bert).await;
     tells_nothing(&desk, &anna, &bert, &file).await;
     guards_every_route(&desk, &bert).await;
+    let content = desk.ask(Method::POST, "/v1/tree/content", &anna).body(bytes.clone()).send().await;
+    let content = body(content.expect("an answer"), StatusCode::OK).await;
+    let put = json!({ "op": "put", "path": "/docs/café.bin", "kind": "file", "content": content });
+    body(desk.post("/v1/tree/changes", &anna, json!({ "ops": [put] })).await, StatusCode::OK).await;
+    reads_back(&desk, &anna, "/v1/tree/file?path=/docs/caf%C3%A9.bin", &bytes).await;
     // The owner of the node sees what the ledger has, and not what is inside.
     let owner = desk.owner();
     let seen = body(desk.get(&format!("/v1/files/{file}/info"), &owner).await, StatusCode::OK).await;
@@ -139,35 +144,35 @@ async fn a_user_stores_and_reads_files_and_others_learn_nothing_of_them() {
     }
 }
 
-/// Ranges, conditions and names of a file's bytes.
-async fn reads_back(desk: &Desk, anna: &str, file: &str, bytes: &[u8]) {
-    let path = format!("/v1/files/{file}");
-    let all = desk.get(&path, anna).await;
-    assert_eq!(
-        (header(&all, CONTENT_TYPE), header(&all, ETAG)),
-        ("application/octet-stream".into(), format!("\"{file}\""))
-    );
+/// Ranges, conditions and names of a file's bytes; gives its tag.
+async fn reads_back(desk: &Desk, anna: &str, path: &str, bytes: &[u8]) -> String {
+    let all = desk.get(path, anna).await;
+    let tag = header(&all, ETAG);
+    assert_eq!(header(&all, CONTENT_TYPE), "application/octet-stream");
     assert_eq!(header(&all, CONTENT_DISPOSITION), "attachment; filename=\"caf_.bin\"; filename*=UTF-8''caf%C3%A9.bin");
     assert_eq!(header(&all, "x-content-type-options".parse().expect("a name")), "nosniff");
     assert!(all.bytes().await.expect("the bytes") == bytes);
-    let head = desk.ask(Method::HEAD, &path, anna).send().await.expect("an answer");
+    let head = desk.ask(Method::HEAD, path, anna).send().await.expect("an answer");
     assert_eq!((head.status(), header(&head, CONTENT_LENGTH)), (StatusCode::OK, "300001".into()));
     assert!(head.bytes().await.expect("no body").is_empty());
     for (range, part) in [("bytes=0-9", 0..10), ("bytes=299999-", 299_999..300_001), ("bytes=-7", 299_994..300_001)] {
-        let answer = desk.ask(Method::GET, &path, anna).header(RANGE, range).send().await.expect("an answer");
+        let answer = desk.ask(Method::GET, path, anna).header(RANGE, range).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
         assert_eq!(header(&answer, CONTENT_RANGE), format!("bytes {}-{}/300001", part.start, part.end - 1));
         assert!(answer.bytes().await.expect("the part") == bytes[part]);
     }
-    let outside = desk.ask(Method::GET, &path, anna).header(RANGE, "bytes=300001-").send().await.expect("an answer");
+    let outside = desk.ask(Method::GET, path, anna).header(RANGE, "bytes=300001-").send().await.expect("an answer");
     assert_eq!(header(&outside, CONTENT_RANGE), "bytes */300001");
     body(outside, StatusCode::RANGE_NOT_SATISFIABLE).await;
-    let other = desk.ask(Method::GET, &path, anna).header(RANGE, "bytes=0-9").header(IF_RANGE, "\"another\"");
+    let other = desk.ask(Method::GET, path, anna).header(RANGE, "bytes=0-9").header(IF_RANGE, "\"another\"");
     assert_eq!(other.send().await.expect("an answer").status(), StatusCode::OK);
     for method in [Method::GET, Method::HEAD] {
-        let known = desk.ask(method, &path, anna).header(IF_NONE_MATCH, format!("\"{file}\""));
+        let known = desk.ask(method, path, anna).header(IF_NONE_MATCH, tag.as_str());
         assert_eq!(known.send().await.expect("an answer").status(), StatusCode::NOT_MODIFIED);
     }
+    let part = desk.ask(Method::GET, path, anna).header(RANGE, "bytes=0-9").header(IF_RANGE, tag.as_str());
+    assert_eq!(part.send().await.expect("an answer").status(), StatusCode::PARTIAL_CONTENT);
+    tag
 }
 
 /// Files in forms, of a length that nobody tells.

@@ -122,7 +122,7 @@ struct ListQuery {
 async fn list(caller: Option<Caller>, Query(query): Query<ListQuery>) -> Result<Markup, Failed> {
     let caller = user(caller, Scope::Read)?;
     let after = query.after.as_deref().map(file_id).transpose()?;
-    let page = files_page(&caller, after, PAGE)?;
+    let page = files_page(&caller, after, PAGE).await?;
     let nodes = caller.handle.nodes()?;
     let mut rows = Vec::new();
     for file in page.files {
@@ -146,7 +146,7 @@ fn one(caller: &Caller, id: &str) -> Result<Row, Problem> {
     let id: FileId = file_id(id)?;
     let (deal, manifest) = caller.file(&id)?;
     let nodes = caller.handle.nodes()?;
-    let file = fill::file(&caller.handle, &id, &deal, manifest.as_deref(), &nodes)?;
+    let file = fill::file(&caller.handle, &id, &deal, manifest.as_deref(), &nodes);
     row(caller, &nodes, file)
 }
 

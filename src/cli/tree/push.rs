@@ -434,7 +434,7 @@ impl One<'_> {
         target: Option<String>,
         session: Option<String>,
     ) -> OpRequest {
-        let (mode, mtime_ns) = (mode(&found.meta), mtime_ns(&found.meta));
+        let (mode, mtime_ns) = (Some(mode(&found.meta)), Some(mtime_ns(&found.meta)));
         let touch = content.is_some() && session.is_none();
         OpRequest::Put { path, kind, content, target, mode, mtime_ns, keep: self.how.keep, new: false, touch, session }
     }

@@ -33,16 +33,14 @@ pub async fn push_file(context: &Context, client: &Client, file: &Path, to: &str
     if stdin {
         let request = client.request(Method::POST, "/v1/tree/content").query(&how.settings);
         let content: ContentView = send_stdin(client, request, &run.progress).await?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let (bytes, mtime_ns) = (content.bytes, i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
-        let (kind, content, mode, keep) = (EntryKind::File, Some(content), 0o644, how.keep);
+        let (bytes, keep) = (content.bytes, how.keep);
         let op = OpRequest::Put {
             path: path.clone(),
-            kind,
-            content,
+            kind: EntryKind::File,
+            content: Some(content),
             target: None,
-            mode,
-            mtime_ns,
+            mode: None,
+            mtime_ns: None,
             keep,
             new: false,
             touch: false,

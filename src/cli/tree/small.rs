@@ -156,16 +156,14 @@ pub fn mv(context: &Context, args: &MvArgs) -> Result<()> {
 /// Makes an empty folder.
 pub fn mkdir(context: &Context, args: &MkdirArgs) -> Result<()> {
     let path = remote(&args.path)?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (text, mtime_ns) = (path.clone(), i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
-    let (kind, mode) = (EntryKind::Folder, 0o755);
+    let text = path.clone();
     let op = OpRequest::Put {
         path,
-        kind,
+        kind: EntryKind::Folder,
         content: None,
         target: None,
-        mode,
-        mtime_ns,
+        mode: None,
+        mtime_ns: None,
         keep: None,
         new: false,
         touch: false,
