@@ -121,4 +121,11 @@ pub enum ActionView {
         /// The root from now on.
         new: Option<String>,
     },
+    /// A file's deal ends, as no path leads to it.
+    CollectFile {
+        /// The file.
+        file: String,
+        /// The root that does not lead to it.
+        root: Option<String>,
+    },
 }

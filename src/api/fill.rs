@@ -64,6 +64,9 @@ pub fn action(action: &Action) -> ActionView {
             let text = |root: &Option<FileId>| root.map(|root| root.to_string());
             ActionView::SetRoot { expect: text(expect), new: text(new) }
         }
+        Action::CollectFile { file, root } => {
+            ActionView::CollectFile { file: file.to_string(), root: root.map(|root| root.to_string()) }
+        }
     }
 }
 

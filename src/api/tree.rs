@@ -283,7 +283,7 @@ pub async fn change(caller: Caller, Json(request): Json<ChangesRequest>) -> Resu
         }
         ops.extend(resolve(&tree, op, keep).await?);
     }
-    let done = tree.apply(Batch { ops, folders: true }, sessions).await?;
+    let done = tree.apply(Batch { ops, folders: true, ..Batch::default() }, sessions).await?;
     Ok(Json(ChangesView { root: done.root.map(|root| root.to_string()), changed: done.changed as u64 }))
 }
 

@@ -205,10 +205,14 @@ pub async fn fetch(context: &Context, args: &Args, client: &Client) -> Result<(S
     Ok((file.id, out.display().to_string(), to - from, have))
 }
 
-/// The file that bytes are appended to. One process at a time: two would mix their bytes.
+/// The file that bytes are appended to.
 fn open_part(part: &Path) -> Result<tokio::fs::File> {
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(part);
-    let file = opened.with_context(|| format!("writing {}", part.display()))?;
+    lock_part(opened.with_context(|| format!("writing {}", part.display()))?, part)
+}
+
+/// One process at a time writes to a file that grows: two would mix their bytes. Errors: exit 8 while another does.
+pub fn lock_part(file: std::fs::File, part: &Path) -> Result<tokio::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file.into()),
         Err(TryLockError::WouldBlock) => {

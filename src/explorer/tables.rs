@@ -316,7 +316,9 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.file_id = Some(file.to_string());
             row.receipts = Some(receipts.len() as u64);
         }
-        Action::DeleteFile { file } | Action::SettleFile { file } => row.file_id = Some(file.to_string()),
+        Action::DeleteFile { file } | Action::SettleFile { file } | Action::CollectFile { file, .. } => {
+            row.file_id = Some(file.to_string())
+        }
         Action::ProveStorage { node, epoch, proofs } => {
             row.node_id = Some(node.to_string());
             row.audit_epoch = Some(epoch.get());

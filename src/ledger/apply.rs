@@ -35,6 +35,10 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
             keys.push(Key::Root(tx.sender()));
             keys.extend(new.map(Key::File));
         }
+        Action::CollectFile { file, .. } => {
+            keys.push(Key::Root(tx.sender()));
+            deal::end_needs(draft, file, &mut keys);
+        }
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -74,6 +78,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::ShareFile { file, to, sealed, until } => share::share(state, at, &sender, file, to, sealed, *until),
         Action::UnshareFile { file, to } => share::unshare(state, at, &sender, file, to),
         Action::SetRoot { expect, new } => root::set(state, &sender, *expect, *new),
+        Action::CollectFile { file, root } => root::collect(state, at, &sender, file, *root),
     }
 }
 
@@ -83,7 +88,9 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
     let slots = match tx.action() {
         Action::CommitFile(commit) => commit.placement.len(),
         Action::ConfirmSlots { receipts, .. } => receipts.len(),
-        Action::DeleteFile { file } => open(file).saturating_add(share::count(state, file)),
+        Action::DeleteFile { file } | Action::CollectFile { file, .. } => {
+            open(file).saturating_add(share::count(state, file))
+        }
         Action::SettleFile { file } => open(file),
         // Those whose time is up go with it.
         Action::ShareFile { file, .. } => share::count(state, file).saturating_add(1),

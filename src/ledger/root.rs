@@ -3,6 +3,8 @@
 //! What the tree holds the ledger does not know. It keeps one name for it, and changes it only for who knows the present one: so
 //! of two devices with the same keys none undoes what the other did.
 
+use super::block::BlockContext;
+use super::deal;
 use super::effects::{Effects, Event};
 use super::key::Key;
 use super::record::{DealStatus, Record};
@@ -18,13 +20,7 @@ pub(super) fn set(
     expect: Option<FileId>,
     new: Option<FileId>,
 ) -> Result<Effects, Reject> {
-    let have = match state.record(&Key::Root(*sender)) {
-        Some(Record::Root(root)) => Some(*root),
-        _ => None,
-    };
-    if have != expect {
-        return Err(Reject::RootMoved { have, expect });
-    }
+    must_be(state, sender, expect)?;
     let mut effects = Effects::default();
     match new {
         None => effects.remove(Key::Root(*sender)),
@@ -43,4 +39,24 @@ pub(super) fn set(
     }
     effects.events.push(Event::RootSet { account: *sender, root: new });
     Ok(effects)
+}
+
+/// Ends a deal for its owner whose root is still this one. Errors: `RootMoved`, those of `deal::delete`.
+pub(super) fn collect(
+    state: &State,
+    at: &BlockContext,
+    sender: &AccountId,
+    file: &FileId,
+    root: Option<FileId>,
+) -> Result<Effects, Reject> {
+    must_be(state, sender, root)?;
+    deal::delete(state, at, sender, file)
+}
+
+fn must_be(state: &State, sender: &AccountId, expect: Option<FileId>) -> Result<(), Reject> {
+    let have = match state.record(&Key::Root(*sender)) {
+        Some(Record::Root(root)) => Some(*root),
+        _ => None,
+    };
+    if have == expect { Ok(()) } else { Err(Reject::RootMoved { have, expect }) }
 }

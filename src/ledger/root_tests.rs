@@ -40,6 +40,22 @@ fn of_two_changes_on_the_same_root_the_second_is_refused() {
 }
 
 #[test]
+fn a_file_is_collected_only_by_its_owner_and_on_the_root_in_which_it_was_looked_for() {
+    let mut chain = Chain::new();
+    let [a, b, c] = [1, 2, 3].map(|seed| put(&mut chain, 1, seed, 3));
+    let collect = |root| Action::CollectFile { file: c, root };
+    assert_eq!(chain.act(1, set(None, Some(a))), Outcome::Applied);
+    assert_eq!(chain.act(1, set(Some(a), Some(b))), Outcome::Applied);
+    let moved = Reject::RootMoved { have: Some(b), expect: Some(a) };
+    assert_eq!(chain.act(1, collect(Some(a))), Outcome::Rejected(moved));
+    let other = Reject::FileOwner { file: c, have: account(1), need: account(2) };
+    assert_eq!(chain.act(2, collect(None)), Outcome::Rejected(other));
+    assert_eq!(chain.act(1, collect(Some(b))), Outcome::Applied);
+    assert_eq!(chain.act(1, collect(Some(b))), Outcome::Rejected(Reject::Ended(c)));
+    assert_eq!(chain.state.audit_tree(), Ok(()));
+}
+
+#[test]
 fn only_an_own_final_file_becomes_a_root() {
     let mut chain = Chain::new();
     let (other, pending, gone) = (put(&mut chain, 2, 1, 3), put(&mut chain, 1, 2, 1), put(&mut chain, 1, 3, 3));

@@ -62,7 +62,8 @@ impl Gateway {
         let content = self.gather(content).await?;
         let entry = meta.entry(kind(key, content), self.now());
         let ops =
-            vec![Op::Put { path, entry: Box::new(entry), keep: self.keep, expect }, Op::RemoveAll { prefix: folder }];
+            // The parts are free for another path once their own is gone.
+            vec![Op::RemoveAll { prefix: folder }, Op::Put { path, entry: Box::new(entry), keep: self.keep, expect }];
         self.apply(ops).await
     }
 

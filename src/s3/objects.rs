@@ -114,7 +114,7 @@ impl Gateway {
 
     /// Carries changes out. Errors: those of the tree.
     pub async fn apply(&self, ops: Vec<Op>) -> S3Result<()> {
-        let batch = Batch { ops, folders: false };
+        let batch = Batch { ops, ..Batch::default() };
         self.tree.apply(batch, Vec::new()).await.map(|_| ()).map_err(of_node)
     }
 

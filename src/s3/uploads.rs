@@ -285,7 +285,7 @@ impl Gateway {
             Op::Put { path: path.to_owned(), entry: Box::new(begun), keep: 0, expect: Expect::Present },
             Op::Put { path: part_path(path, number), entry: Box::new(entry), keep: 0, expect: Expect::Any },
         ];
-        let batch = crate::files::tree::Batch { ops, folders: false };
+        let batch = crate::files::tree::Batch { ops, ..Default::default() };
         match self.tree.apply(batch, Vec::new()).await {
             Ok(_) => Ok(()),
             Err(crate::node::NodeError::Tree(crate::files::tree::TreeError::NotFound(_))) => Err(no_upload(path)),

@@ -131,6 +131,8 @@ pub const TREE_AHEAD_MAX: usize = 16;
 pub const TREE_BATCH_OPS_MAX: usize = 4_096;
 /// Batches that wait to be written together.
 pub const TREE_WAITING_MAX: usize = 256;
+/// Stored pieces without a path that a node remembers for all its accounts.
+pub const TREE_FRESH_MAX: usize = 1 << 17;
 /// Bytes of pages that a node keeps in memory, as they are encoded.
 pub const TREE_CACHE_BYTES_MAX: usize = 64 << 20;
 

@@ -160,6 +160,14 @@ pub enum Action {
         /// The root from now on, a final file of the sender; nothing to have no tree any more.
         new: Option<FileId>,
     },
+    /// Ends a file's deal as `DeleteFile` does, if the root of the sender's tree of folders is still the one in which the file was
+    /// looked for in vain: what another device has begun to refer to meanwhile stays.
+    CollectFile {
+        /// The file.
+        file: FileId,
+        /// The root.
+        root: Option<FileId>,
+    },
 }
 
 impl Action {
@@ -179,6 +187,7 @@ impl Action {
             Self::ShareFile { .. } => "share_file",
             Self::UnshareFile { .. } => "unshare_file",
             Self::SetRoot { .. } => "set_root",
+            Self::CollectFile { .. } => "collect_file",
         }
     }
 }

@@ -322,7 +322,8 @@ impl Shaped {
             | Action::DrainNode { .. }
             | Action::SettleFile { .. }
             | Action::UnshareFile { .. }
-            | Action::SetRoot { .. } => {}
+            | Action::SetRoot { .. }
+            | Action::CollectFile { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -389,7 +390,8 @@ fn each_signature(
         | Action::RenewFile { .. }
         | Action::ShareFile { .. }
         | Action::UnshareFile { .. }
-        | Action::SetRoot { .. } => Ok(()),
+        | Action::SetRoot { .. }
+        | Action::CollectFile { .. } => Ok(()),
     }
 }
 

@@ -33,7 +33,7 @@ fn op(path: &str, entry: Entry, keep: usize) -> Op {
 }
 
 async fn apply(tree: &Tree, ops: Vec<Op>) -> Result<(), NodeError> {
-    tree.apply(Batch { ops, folders: true }, Vec::new()).await.map(drop)
+    tree.apply(Batch { ops, folders: true, ..Batch::default() }, Vec::new()).await.map(drop)
 }
 
 async fn put(tree: &Tree, path: &str, bytes: Vec<u8>) -> Result<(), NodeError> {
@@ -179,7 +179,14 @@ async fn what_nobody_refers_to_is_collected_and_what_is_on_its_way_is_not() {
     let user = cluster.start("user-1").await;
     let tree = Tree::of(&user).expect("an account");
     assert_eq!(tree.staged(&[7; 32]).expect("a readable store"), Some(staged.clone()));
-    apply(&tree, vec![op("arrived", Entry::of(Kind::File(staged)), 0)]).await.expect("final");
+    let arrived = vec![op("arrived", Entry::of(Kind::File(staged)), 0)];
+    let refused = apply(&tree, arrived.clone()).await;
+    assert!(
+        matches!(refused, Err(NodeError::Tree(TreeError::Gone(_)))),
+        "whose it is, only its session says: {refused:?}"
+    );
+    let batch = Batch { ops: arrived, folders: true, ..Batch::default() };
+    tree.apply(batch, vec![[7; 32]]).await.expect("final");
     let now = tree.collect(Duration::ZERO).await.expect("a look");
     assert_eq!((now.reached, now.deleted), (3, 1));
     let names: BTreeSet<_> = paths(&tree).await.into_iter().collect();

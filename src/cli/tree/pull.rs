@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +24,7 @@ use crate::api::tree_views::{ContentView, EntryKind, EntryView};
 use crate::cli::client::Client;
 use crate::cli::context::Context;
 use crate::cli::errors::{CliError, Exit};
+use crate::cli::get::lock_part;
 use crate::cli::output::{Progress, short, size};
 
 /// Files that are fetched at the same time.
@@ -254,9 +255,13 @@ async fn fetch(
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let told = short(blake3::hash(name.as_bytes()).to_hex().as_str());
     let part = dir.join(format!(".{told}.{id}.part"));
-    write(client, entry, content, &part, progress).await?;
+    // It stays locked until it has its name.
+    let _written = write(client, entry, content, &part, progress).await?;
     dress(&part, entry).with_context(|| format!("changing {}", part.display()))?;
-    fs::rename(&part, path).with_context(|| format!("renaming to {}", path.display()))?;
+    if let Err(error) = fs::rename(&part, path) {
+        let _ = fs::remove_file(&part);
+        return Err(error).with_context(|| format!("renaming to {}", path.display()));
+    }
     Ok(Some(content.bytes))
 }
 
@@ -274,14 +279,15 @@ async fn write(
     content: &ContentView,
     part: &Path,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<tokio::fs::File> {
     let writing = || format!("writing {}", part.display());
-    let mut options = tokio::fs::OpenOptions::new();
+    let mut options = fs::OpenOptions::new();
     options.create(true).read(true).append(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-    let mut file = options.open(part).await.with_context(writing)?;
+    let mut file = lock_part(options.open(part).with_context(writing)?, part)?;
     let mut hasher = blake3::Hasher::new();
     let mut have = file.metadata().await.with_context(writing)?.len();
-    if have > content.bytes {
+    // Without a hash nobody can tell whether a beginning is that of this content.
+    if have > content.bytes || content.hash.is_none() {
         file.set_len(0).await.with_context(writing)?;
         have = 0;
     }
@@ -300,7 +306,8 @@ async fn write(
         let message = format!("{} does not have the hash that its folder says", entry.path);
         return Err(CliError::new(Exit::Verification, message).into());
     }
-    file.sync_data().await.with_context(writing)
+    file.sync_data().await.with_context(writing)?;
+    Ok(file)
 }
 
 /// Copies a content from an offset on. Errors: exit 6 if fewer bytes come.

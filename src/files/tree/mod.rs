@@ -68,7 +68,7 @@ pub struct Content {
 }
 
 /// A stored file that is a part of a content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub struct Piece {
     /// The file.
     pub file: FileId,
@@ -123,8 +123,12 @@ impl Entry {
     }
     /// Every stored file that it refers to.
     pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.pieces().map(|piece| piece.file)
+    }
+    /// The same, with their lengths.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
         let all = self.content().into_iter().chain(self.versions.iter().map(|version| &version.content));
-        all.flat_map(|content| content.pieces.iter().map(|piece| piece.file))
+        all.flat_map(|content| content.pieces.iter().copied())
     }
     /// Bytes of its contents, older ones too.
     pub fn bytes(&self) -> u64 {
@@ -171,8 +175,8 @@ pub enum TreeError {
         /// The target.
         to: String,
     },
-    /// A content that is not stored, or not any more.
-    #[error("the content for /{0} is not stored, or not final")]
+    /// A content that is not stored, or not any more, or not for this path.
+    #[error("the content for /{0} is not stored for it by this node; put its bytes again")]
     Gone(String),
     /// A path or entry outside of its bounds.
     #[error("/{path}: {what}")]

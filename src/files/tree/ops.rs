@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::page::check_entry;
 use super::read::{Cursor, Step, find, walk};
 use super::update::Changes;
-use super::{Content, Entry, Kind, Source, Stop, TreeError, Version};
+use super::{Content, Entry, Kind, Piece, Source, Stop, TreeError, Version};
 use crate::types::{FileId, limits};
 
 /// What must be at a path before it is changed.
@@ -78,6 +78,9 @@ pub struct Batch {
     /// Whether a file can have nothing below it and nothing above it but folders, as in a file system. An object store has no
     /// such rule.
     pub folders: bool,
+    /// Pieces that were stored for these changes and that no path has yet. A put takes none but these, what is at its path
+    /// already, and what the changes before it have freed: one stored file belongs to one path.
+    pub fresh: BTreeSet<Piece>,
 }
 
 /// What a batch comes to.
@@ -93,7 +96,9 @@ pub struct View<'a, S> {
     root: Option<FileId>,
     source: &'a S,
     changes: Changes,
-    freed: BTreeSet<FileId>,
+    freed: BTreeSet<Piece>,
+    /// Pieces that a path has got by these changes.
+    taken: BTreeSet<FileId>,
     undo: Vec<Undo>,
 }
 
@@ -101,17 +106,20 @@ pub struct View<'a, S> {
 #[derive(Clone)]
 enum Undo {
     Change(String, Option<Option<Entry>>),
-    Freed(FileId),
+    Freed(Piece),
+    Taken(FileId),
 }
 
 impl<'a, S: Source> View<'a, S> {
     /// The tree of a root.
     pub fn new(root: Option<FileId>, source: &'a S) -> Self {
-        Self { root, source, changes: Changes::new(), freed: BTreeSet::new(), undo: Vec::new() }
+        let (changes, freed, taken) = (Changes::new(), BTreeSet::new(), BTreeSet::new());
+        Self { root, source, changes, freed, taken, undo: Vec::new() }
     }
     /// The same changes over pages of which more may have been read.
     pub fn over<'b, T>(self, source: &'b T) -> View<'b, T> {
-        View { root: self.root, source, changes: self.changes, freed: self.freed, undo: self.undo }
+        let Self { root, changes, freed, taken, undo, .. } = self;
+        View { root, source, changes, freed, taken, undo }
     }
     /// The entries that differ from the root's.
     pub const fn changes(&self) -> &Changes {
@@ -119,8 +127,8 @@ impl<'a, S: Source> View<'a, S> {
     }
     /// Stored files that no path refers to any more.
     pub fn freed(&self) -> Vec<FileId> {
-        let used: BTreeSet<_> = self.changes.values().flatten().flat_map(Entry::files).collect();
-        self.freed.difference(&used).copied().collect()
+        let used: BTreeSet<_> = self.changes.values().flatten().flat_map(Entry::pieces).collect();
+        self.freed.difference(&used).map(|piece| piece.file).collect()
     }
     /// The entry at a path. Errors: `Missing`, `Damaged`.
     pub fn get(&self, path: &str) -> Result<Option<Entry>, Stop> {
@@ -139,7 +147,8 @@ impl<'a, S: Source> View<'a, S> {
                 match undo {
                     Undo::Change(path, Some(before)) => drop(self.changes.insert(path, before)),
                     Undo::Change(path, None) => drop(self.changes.remove(&path)),
-                    Undo::Freed(file) => drop(self.freed.remove(&file)),
+                    Undo::Freed(piece) => drop(self.freed.remove(&piece)),
+                    Undo::Taken(file) => drop(self.taken.remove(&file)),
                 }
             }
         }
@@ -150,7 +159,7 @@ impl<'a, S: Source> View<'a, S> {
         let mut outcome = Outcome::default();
         let mut missing = BTreeSet::new();
         for op in &batch.ops {
-            match self.carry_out(op, batch.folders) {
+            match self.carry_out(op, batch) {
                 Ok(changed) => outcome.changed += changed,
                 // Later operations are tried only to find out what they need.
                 Err(Stop::Missing(pages)) => missing.extend(pages),
@@ -161,22 +170,23 @@ impl<'a, S: Source> View<'a, S> {
         if missing.is_empty() { Ok(outcome) } else { Err(Stop::Missing(missing.into_iter().collect())) }
     }
 
-    fn carry_out(&mut self, op: &Op, folders: bool) -> Result<usize, Stop> {
+    fn carry_out(&mut self, op: &Op, batch: &Batch) -> Result<usize, Stop> {
         match op {
-            Op::Put { path, entry, keep, expect } => self.put(path, entry, *keep, expect, folders),
+            Op::Put { path, entry, keep, expect } => self.put(path, entry, *keep, expect, batch),
             Op::Remove { path, expect } => self.remove(path, expect),
             Op::RemoveAll { prefix } => self.remove_all(prefix),
-            Op::Move { from, to } => self.move_to(from, to, folders),
+            Op::Move { from, to } => self.move_to(from, to, batch.folders),
             Op::Restore { path, number, keep } => self.restore(path, *number, *keep),
         }
     }
 
-    fn put(&mut self, path: &str, new: &Entry, keep: usize, expect: &Expect, folders: bool) -> Result<usize, Stop> {
+    fn put(&mut self, path: &str, new: &Entry, keep: usize, expect: &Expect, batch: &Batch) -> Result<usize, Stop> {
         let old = self.get(path)?;
         expected(path, old.as_ref(), expect)?;
-        if folders {
+        if batch.folders {
             self.fits(path, new)?;
         }
+        self.take(path, old.as_ref(), new, &batch.fresh)?;
         let mut entry = Entry { versions: Vec::new(), ..new.clone() };
         if let Kind::File(content) = &mut entry.kind {
             content.number = 1;
@@ -184,11 +194,27 @@ impl<'a, S: Source> View<'a, S> {
         self.replace(path, old, entry, keep)
     }
 
+    /// Errors: `Gone` for a content that is not there for this path.
+    fn take(&mut self, path: &str, old: Option<&Entry>, new: &Entry, fresh: &BTreeSet<Piece>) -> Result<(), Stop> {
+        let Some(content) = new.content() else { return Ok(()) };
+        if old.and_then(Entry::content).is_some_and(|old| old.same_bytes(content)) {
+            return Ok(());
+        }
+        for piece in &content.pieces {
+            let free = fresh.contains(piece) || self.freed.contains(piece);
+            if !free || !self.taken.insert(piece.file) {
+                return Err(TreeError::Gone(path.to_owned()).into());
+            }
+            self.undo.push(Undo::Taken(piece.file));
+        }
+        Ok(())
+    }
+
     /// Puts an entry where another was, whose content becomes a version if it is another one.
     fn replace(&mut self, path: &str, old: Option<Entry>, mut entry: Entry, keep: usize) -> Result<usize, Stop> {
         let (mut dropped, mut keep) = (Vec::new(), keep.min(limits::TREE_VERSIONS_MAX));
         if let Some(old) = &old {
-            dropped = old.files().collect();
+            dropped = old.pieces().collect();
             if let (Kind::File(new), Some(before)) = (&mut entry.kind, old.content()) {
                 entry.versions = old.versions.clone();
                 new.number = before.number;
@@ -214,8 +240,8 @@ impl<'a, S: Source> View<'a, S> {
         if old.as_ref() == Some(&entry) {
             return Ok(0);
         }
-        let kept: BTreeSet<_> = entry.files().collect();
-        self.free(dropped.into_iter().filter(|file| !kept.contains(file)));
+        let kept: BTreeSet<_> = entry.pieces().collect();
+        self.free(dropped.into_iter().filter(|piece| !kept.contains(piece)));
         self.change(path, Some(entry))?;
         Ok(1)
     }
@@ -226,10 +252,10 @@ impl<'a, S: Source> View<'a, S> {
         if self.changes.len() > limits::TREE_CHANGE_MAX { Err(TreeError::TooMany.into()) } else { Ok(()) }
     }
 
-    fn free(&mut self, files: impl Iterator<Item = FileId>) {
-        for file in files {
-            if self.freed.insert(file) {
-                self.undo.push(Undo::Freed(file));
+    fn free(&mut self, pieces: impl Iterator<Item = Piece>) {
+        for piece in pieces {
+            if self.freed.insert(piece) {
+                self.undo.push(Undo::Freed(piece));
             }
         }
     }
@@ -261,7 +287,7 @@ impl<'a, S: Source> View<'a, S> {
         let old = self.get(path)?;
         expected(path, old.as_ref(), expect)?;
         let Some(old) = old else { return Ok(0) };
-        self.free(old.files());
+        self.free(old.pieces());
         self.change(path, None)?;
         Ok(1)
     }
@@ -274,7 +300,7 @@ impl<'a, S: Source> View<'a, S> {
         }
         let count = all.len();
         for (path, entry) in all {
-            self.free(entry.files());
+            self.free(entry.pieces());
             self.change(&path, None)?;
         }
         Ok(count)

@@ -131,8 +131,18 @@ fn put(path: &str, entry: Entry, keep: usize) -> Op {
     Op::Put { path: path.to_owned(), entry: Box::new(entry), keep, expect: Expect::Any }
 }
 
+/// A batch whose contents were all stored for it.
+fn fresh(ops: Vec<Op>, folders: bool) -> Batch {
+    let entries = ops.iter().filter_map(|op| match op {
+        Op::Put { entry, .. } => Some(entry),
+        _ => None,
+    });
+    let fresh = entries.flat_map(|entry| entry.pieces()).collect();
+    Batch { ops, folders, fresh }
+}
+
 fn batch(ops: Vec<Op>) -> Batch {
-    Batch { ops, folders: true }
+    fresh(ops, true)
 }
 
 fn remove(path: &str) -> Op {
@@ -159,6 +169,7 @@ proptest! {
         steps in proptest::collection::vec(proptest::collection::vec((any_path(), 0_u64..400, 0_usize..30_000), 1..60), 1..14)
     ) {
         let (mut store, mut model) = (Store::default(), BTreeMap::<String, Entry>::new());
+        let (mut last, mut stored) = (1_000, BTreeMap::<String, u64>::new());
         for step in steps {
             let mut ops = Vec::new();
             for (path, n, pad) in step {
@@ -168,6 +179,15 @@ proptest! {
                         remove(&path)
                     }
                     _ => {
+                        // The same content for its own path, or one that no path has.
+                        let n = match stored.get(&path).filter(|_| n % 4 == 1 && model.contains_key(&path)) {
+                            Some(n) => *n,
+                            None => {
+                                last += 1;
+                                last
+                            }
+                        };
+                        stored.insert(path.clone(), n);
                         let entry = long(n, pad);
                         let number = match model.get(&path).and_then(|old| old.content()) {
                             Some(old) if old.same_bytes(entry.content().expect("a file")) => old.number,
@@ -180,7 +200,7 @@ proptest! {
                 };
                 ops.push(op);
             }
-            store.apply(&Batch { ops, folders: false }).expect("an allowed batch");
+            store.apply(&fresh(ops, false)).expect("an allowed batch");
             prop_assert_eq!(&store.all(), &model);
             let kept: BTreeSet<_> = store.pages.keys().copied().collect();
             prop_assert_eq!(store.reached(), kept, "what is not replaced is reached, and the other way round");
@@ -195,8 +215,8 @@ proptest! {
         paths in proptest::collection::btree_set("[ab/-]{1,6}", 0..60), prefix in "[ab]{0,1}/?", limit in 1_usize..9
     ) {
         let mut store = Store::default();
-        let ops = paths.iter().map(|path| put(path, long(1, 9_000), 0)).collect();
-        store.apply(&Batch { ops, folders: false }).expect("any text is a key");
+        let ops = paths.iter().zip(1..).map(|(path, n)| put(path, long(n, 9_000), 0)).collect();
+        store.apply(&fresh(ops, false)).expect("any text is a key");
         let mut wanted = BTreeSet::new();
         for rest in paths.iter().filter_map(|path| path.strip_prefix(&prefix)) {
             let end = rest.find('/').map_or(rest.len(), |at| at + 1);
@@ -316,7 +336,7 @@ fn where_folders_are_folders_a_file_has_nothing_below_it() {
     assert_eq!(store.apply(&batch(vec![put("a/b/c", file(2), 0)])), kind("a/b", "a file", "a folder"));
     assert_eq!(store.apply(&batch(vec![put("a", file(2), 0)])), kind("a", "a folder", "a file"));
     assert_eq!(store.apply(&batch(vec![put("a/b/", Entry::of(Kind::Folder), 0)])), kind("a/b", "a file", "a folder"));
-    let free = Batch { ops: vec![put("a", file(3), 0), put("a/b//", file(4), 0)], folders: false };
+    let free = fresh(vec![put("a", file(3), 0), put("a/b//", file(4), 0)], false);
     assert_eq!(store.apply(&free), Ok(Vec::new()), "an object store has no such rule");
 }
 
@@ -362,4 +382,24 @@ fn the_canonical_bytes_of_pages_stay_as_they_are() {
         .map(|page| hex::encode(page.bytes()) + "\n")
         .collect();
     expect_test::expect_file!["../../../fixtures/wire/tree_pages.txt"].assert_eq(&lines);
+}
+
+#[test]
+fn one_stored_file_belongs_to_one_path() {
+    let mut store = Store::default();
+    store.apply(&batch(vec![put("a", file(1), 0)])).expect("an allowed batch");
+    let gone = |path: &str| Err(Stop::from(TreeError::Gone(path.to_owned())));
+    let none = |ops| Batch { ops, folders: true, fresh: BTreeSet::new() };
+    assert_eq!(store.apply(&none(vec![put("b", file(1), 0)])), gone("b"), "a path has it");
+    assert_eq!(store.apply(&none(vec![put("b", file(2), 0)])), gone("b"), "nobody stored it for this");
+    assert_eq!(store.apply(&batch(vec![put("b", file(2), 0), put("c", file(2), 0)])), gone("c"));
+    let touched = Entry { mode: 0o600, ..file(1) };
+    assert_eq!(store.apply(&none(vec![put("a", touched, 0)])), Ok(Vec::new()), "its own path may keep it");
+    let moved = none(vec![remove("a"), put("b", file(1), 0)]);
+    assert_eq!(store.apply(&moved), Ok(Vec::new()), "nothing is lost by it");
+    let mut longer = file(1);
+    if let Kind::File(content) = &mut longer.kind {
+        content.pieces[0].len += 1;
+    }
+    assert_eq!(store.apply(&none(vec![remove("b"), put("a", longer, 0)])), gone("a"), "a length that is not its own");
 }

@@ -9,10 +9,14 @@ use crate::files::{FileKind, OpenManifest};
 use crate::node::files::put::blocking;
 use crate::node::handle::NodeError;
 use crate::types::{FileId, limits};
-use crate::wire;
+use crate::wire::{self, Action};
 
 /// How old garbage is before it is taken for that. What is younger may be on its way into the tree.
 pub(super) const GARBAGE_AGE: Duration = Duration::from_secs(86_400);
+/// How often garbage is looked for anew when another device changes the folders meanwhile.
+const TRIES: u32 = 8;
+/// How long one deletion may take.
+const DELETE_WITHIN: Duration = Duration::from_secs(60);
 /// Stored contents that are looked at in one go.
 const STAGED_PAGE: usize = 256;
 /// How long to wait for deletions that are under way.
@@ -31,13 +35,30 @@ pub struct Collected {
     pub failed: usize,
     /// Files that no path leads to and that are too young.
     pub young: usize,
+    /// Whether another device changed the folders meanwhile, so that it is not known of the rest whether a path leads there now.
+    pub moved: bool,
 }
 
 impl Tree {
-    /// See `collect`; runs in the writer, so that nothing changes meanwhile on this node.
+    /// See `collect`; runs in the writer, so that nothing changes meanwhile on this node. Where another device changes the folders,
+    /// the ledger refuses what was found before, and all is looked through again.
     pub(super) async fn collect_now(&self, age: Duration) -> Result<Collected, NodeError> {
         self.deletions_end().await;
-        let reached = self.reached().await?;
+        let (mut tries, mut deleted) = (0, 0);
+        loop {
+            let mut done = self.collect_once(age).await?;
+            deleted += done.deleted;
+            tries += 1;
+            if !done.moved || tries == TRIES {
+                done.deleted = deleted;
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn collect_once(&self, age: Duration) -> Result<Collected, NodeError> {
+        let root = self.root()?;
+        let reached = self.reached(root).await?;
         let now = self.handle.clock().now();
         let is_young = |created: crate::types::Millis| u128::from(now.saturating_sub(created).get()) < age.as_millis();
         let mut staged = BTreeSet::new();
@@ -77,10 +98,18 @@ impl Tree {
             }
             Ok(())
         })?;
+        let count = garbage.len();
         for file in garbage {
-            match self.delete(file).await {
-                Ok(()) => done.deleted += 1,
+            match self.handle.act(Action::CollectFile { file, root }, DELETE_WITHIN).await {
+                Ok(_) => done.deleted += 1,
                 Err(NodeError::Stopping) => return Err(NodeError::Stopping),
+                Err(NodeError::Rejected { code: "root_moved", .. }) => {
+                    done.moved = true;
+                    done.failed = count - done.deleted;
+                    return Ok(done);
+                }
+                // Another device was quicker.
+                Err(NodeError::Rejected { code: "ended", .. }) => {}
                 Err(error) => {
                     tracing::info!(%file, %error, "garbage could not be deleted yet");
                     done.failed += 1;
@@ -103,10 +132,10 @@ impl Tree {
         }
     }
 
-    /// Every stored file that the present root leads to, pages too.
-    async fn reached(&self) -> Result<BTreeSet<FileId>, NodeError> {
+    /// Every stored file that a root leads to, pages too.
+    async fn reached(&self, root: Option<FileId>) -> Result<BTreeSet<FileId>, NodeError> {
         let mut reached = BTreeSet::new();
-        self.each_page(|id, page| {
+        self.each_page(root, |id, page| {
             reached.insert(id);
             if let Page::Leaf(entries) = page {
                 reached.extend(entries.iter().map(|(_, entry)| entry).flat_map(Entry::files));
@@ -119,12 +148,12 @@ impl Tree {
     /// Every page that the present root leads to.
     pub(super) async fn reached_pages(&self) -> Result<Vec<FileId>, NodeError> {
         let mut pages = Vec::new();
-        self.each_page(|id, _| pages.push(id)).await?;
+        self.each_page(self.root()?, |id, _| pages.push(id)).await?;
         Ok(pages)
     }
 
-    async fn each_page(&self, mut with: impl FnMut(FileId, &Page)) -> Result<(), NodeError> {
-        let mut open: Vec<_> = self.root()?.into_iter().collect();
+    async fn each_page(&self, root: Option<FileId>, mut with: impl FnMut(FileId, &Page)) -> Result<(), NodeError> {
+        let mut open: Vec<_> = root.into_iter().collect();
         while !open.is_empty() {
             let some = open.split_off(open.len().saturating_sub(PAGES));
             let mut loaded = self.loaded();

@@ -14,7 +14,7 @@ use crate::mempool::Refusal;
 use crate::node::clock::random_pause;
 use crate::node::files::put::blocking;
 use crate::node::handle::NodeError;
-use crate::types::{AccountId, FileId, limits};
+use crate::types::{AccountId, FileId, Millis, limits};
 use crate::wire::{self, Action};
 
 /// Roots on which a change is made before it is given up: each time another device was quicker.
@@ -25,7 +25,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(300);
 const DELETES_AT_ONCE: usize = 64;
 /// How long one deletion may take.
 const DELETE_WITHIN: Duration = Duration::from_secs(60);
-/// How often a writer looks for garbage.
+/// How long a writer waits for more.
+const IDLE: Duration = Duration::from_secs(600);
+/// How often garbage is looked for.
 const COLLECT_EVERY: Duration = Duration::from_secs(86_400);
 
 /// What a writer is asked for.
@@ -50,7 +52,8 @@ struct Intent {
     freed: Vec<FileId>,
 }
 
-/// Writes until the node stops. What waits stays in the queue, which is bounded, until it is its turn.
+/// Writes until nothing has come for a while, or the node stops. What waits stays in the queue, which is bounded, until it is its
+/// turn.
 pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
     let mut undecided = recall(&tree).await;
     let start = tokio::time::Instant::now() + COLLECT_EVERY;
@@ -61,10 +64,14 @@ pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
                 Some(job) => Some(job),
                 None => return,
             },
+            () = tokio::time::sleep(IDLE) => {
+                collect_if_due(&tree).await;
+                // Nothing more gets in; what did is still done.
+                jobs.close();
+                None
+            }
             _ = looks.tick() => {
-                if let Err(error) = tree.collect_now(GARBAGE_AGE).await {
-                    tracing::warn!(%error, "garbage of the account's folders could not be collected");
-                }
+                collect_if_due(&tree).await;
                 None
             }
         };
@@ -86,6 +93,23 @@ pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
         if let Some((age, answer)) = collect {
             let _ = answer.send(tree.collect_now(age).await);
         }
+    }
+}
+
+/// Looks for garbage if the last look was long enough ago, whoever made it.
+async fn collect_if_due(tree: &Tree) {
+    let (name, now) = (format!("tree.collected.{}", tree.account), tree.handle.clock().now());
+    let last = tree.handle.local().setting(&name).ok().flatten();
+    let last = last.and_then(|bytes| borsh::from_slice::<Millis>(&bytes).ok()).unwrap_or_default();
+    if u128::from(now.saturating_sub(last).get()) < COLLECT_EVERY.as_millis() {
+        return;
+    }
+    if let Err(error) = tree.collect_now(GARBAGE_AGE).await {
+        tracing::warn!(%error, "garbage of the account's folders could not be collected");
+    }
+    let local = tree.handle.local().clone();
+    if let Err(error) = blocking(move || local.put_setting(&name, &wire::encode(&now))).await {
+        tracing::warn!(%error, "the time of the look for garbage is not kept");
     }
 }
 
@@ -125,6 +149,8 @@ async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Inte
     };
     match done {
         Ok((root, intent)) => {
+            // Before anything goes: what a change put and a later one of the group replaced was there for its path.
+            let placed: Vec<_> = group.iter().map(|change| tree.placed(&change.batch)).collect();
             if let Some(intent) = intent {
                 if let Some(earlier) = undecided.take().filter(|earlier| earlier.expect == intent.expect) {
                     // That root was not set before this one was, and now it never can be.
@@ -133,9 +159,17 @@ async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Inte
                 tree.forget(intent.freed);
             }
             done_with(tree, group.iter().flat_map(|change| change.sessions.iter().copied()).collect()).await;
-            answer_all(group, |change| Ok(Applied { root, changed: change.changed }));
+            for (change, placed) in group.into_iter().zip(placed) {
+                let said = placed.map(|()| Applied { root, changed: change.changed });
+                // Whoever asked may have gone.
+                let _ = change.answer.send(said);
+            }
         }
-        Err(error) => answer_all(group, |_| Err(alike(&error))),
+        Err(error) => {
+            for change in group {
+                let _ = change.answer.send(Err(alike(&error)));
+            }
+        }
     }
 }
 
@@ -146,14 +180,6 @@ async fn done_with(tree: &Tree, sessions: Vec<[u8; 32]>) {
     let local = tree.handle.local().clone();
     if let Err(error) = blocking(move || local.remove_staged(&sessions)).await {
         tracing::warn!(%error, "what is in the tree now is still kept as being on its way");
-    }
-}
-
-fn answer_all(group: Vec<Change>, answer: impl Fn(&Change) -> Result<Applied, NodeError>) {
-    for change in group {
-        let said = answer(&change);
-        // Whoever asked may have gone.
-        let _ = change.answer.send(said);
     }
 }
 
@@ -214,6 +240,14 @@ async fn evaluate<'a>(
     let mut loaded = tree.loaded();
     let mut waiting = VecDeque::from(std::mem::take(group));
     while let Some(mut change) = waiting.pop_front() {
+        match tree.fresh(&change.batch, &change.sessions) {
+            Ok(fresh) => change.batch.fresh = fresh,
+            Err(error) => {
+                group.push(change);
+                group.extend(waiting);
+                return Err(Failed::By(error));
+            }
+        }
         let (next, done) = carry_out(tree, root, view, &mut loaded, &change.batch).await;
         view = next;
         match done {

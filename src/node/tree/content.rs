@@ -1,5 +1,6 @@
 //! Contents: the bytes of a file in the tree, stored before any path names them.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,17 +12,51 @@ use tokio::sync::mpsc;
 use super::pages::usual;
 use super::{Tree, lock};
 use crate::files::FileKind;
-use crate::files::tree::{Content, Entry, Piece, TreeError};
+use crate::files::tree::{Batch, Content, Entry, Op, Piece, TreeError};
 use crate::ledger::record::DealStatus;
 use crate::ledger::{Key, Record};
 use crate::node::files::get::OpenFile;
 use crate::node::files::put::{PutResult, blocking, put};
 use crate::node::handle::NodeError;
-use crate::types::{FileId, limits};
+use crate::types::{AccountId, FileId, limits};
 use crate::wire;
 
 /// Pieces of plaintext that wait for whoever reads them.
 const PIECES_AHEAD: usize = 2;
+
+/// Pieces that were stored and that no path has yet, by account. A put without a session is known by this alone.
+///
+/// Two generations: when the new one is full, the old one goes, and what was in it has to be stored again.
+#[derive(Default)]
+pub(super) struct Fresh {
+    new: BTreeSet<(AccountId, Piece)>,
+    old: BTreeSet<(AccountId, Piece)>,
+}
+
+impl Fresh {
+    fn insert(&mut self, account: AccountId, piece: Piece) {
+        if self.new.len() >= limits::TREE_FRESH_MAX / 2 {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert((account, piece));
+    }
+    fn has(&self, account: AccountId, piece: Piece) -> bool {
+        self.new.contains(&(account, piece)) || self.old.contains(&(account, piece))
+    }
+    fn remove(&mut self, account: AccountId, piece: Piece) {
+        self.new.remove(&(account, piece));
+        self.old.remove(&(account, piece));
+    }
+}
+
+/// The pieces that a batch puts.
+fn pieces(batch: &Batch) -> impl Iterator<Item = Piece> {
+    let entries = batch.ops.iter().filter_map(|op| match op {
+        Op::Put { entry, .. } => entry.content(),
+        _ => None,
+    });
+    entries.flat_map(|content| content.pieces.iter().copied())
+}
 
 /// What is wanted of a content.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +125,9 @@ impl Tree {
         let hash = Some(*lock(&hasher).finalize().as_bytes());
         let pieces = vec![Piece { file: done.file, len: done.bytes }];
         let content = Content { number: 0, pieces, hash, put: put_at };
+        for piece in &content.pieces {
+            lock(&self.trees().fresh).insert(self.account, *piece);
+        }
         if let Some(session) = request.session {
             let (local, bytes) = (self.handle.local().clone(), wire::encode(&content));
             blocking(move || local.put_staged(&session, &bytes)).await?;
@@ -113,6 +151,30 @@ impl Tree {
             Some(content) if !self.is_stored(content)? => Err(TreeError::Gone(path.to_owned()).into()),
             _ => Ok(()),
         }
+    }
+
+    /// Pieces of a batch that were stored for it and that no path has yet. Errors: `Store`.
+    pub(super) fn fresh(&self, batch: &Batch, sessions: &[[u8; 32]]) -> Result<BTreeSet<Piece>, NodeError> {
+        let mut fresh: BTreeSet<_> = {
+            let known = lock(&self.trees().fresh);
+            pieces(batch).filter(|piece| known.has(self.account, *piece)).collect()
+        };
+        for session in sessions {
+            fresh.extend(self.staged(session)?.into_iter().flat_map(|content| content.pieces));
+        }
+        Ok(fresh)
+    }
+
+    /// Forgets that what a batch put has no path, as it has one now. Errors: `Gone` if another device has deleted it meanwhile;
+    /// `Store`.
+    pub(super) fn placed(&self, batch: &Batch) -> Result<(), NodeError> {
+        let mut fresh = lock(&self.trees().fresh);
+        pieces(batch).for_each(|piece| fresh.remove(self.account, piece));
+        drop(fresh);
+        batch.ops.iter().try_for_each(|op| match op {
+            Op::Put { path, entry, .. } => self.check_stored(path, entry),
+            _ => Ok(()),
+        })
     }
 
     fn is_stored(&self, content: &Content) -> Result<bool, NodeError> {

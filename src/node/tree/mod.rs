@@ -27,6 +27,7 @@ pub use renew::Renewed;
 
 use self::cache::Cache;
 use self::commit::Job;
+use self::content::Fresh;
 use self::pages::Loaded;
 use super::handle::{Handle, NodeError};
 use crate::files::tree::{self, Batch, Entry, Item, Query, Stop};
@@ -43,6 +44,7 @@ pub struct Trees {
     writers: Mutex<BTreeMap<AccountId, mpsc::Sender<Job>>>,
     /// Stored files that are about to be deleted: nothing may come to refer to them.
     doomed: Mutex<BTreeSet<FileId>>,
+    fresh: Mutex<Fresh>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -152,8 +154,7 @@ impl Tree {
         }
         self.handle.takes_in()?;
         let (answer, answered) = oneshot::channel();
-        let job = Job::Change { batch, sessions, answer };
-        self.writer().send(job).await.map_err(|_| NodeError::Stopping)?;
+        self.ask(Job::Change { batch, sessions, answer }).await?;
         answered.await.map_err(|_| NodeError::Stopping)?
     }
 
@@ -162,13 +163,27 @@ impl Tree {
     /// Errors: `Store`, `Verification`, and those of reading pages.
     pub async fn collect(&self, age: std::time::Duration) -> Result<Collected, NodeError> {
         let (answer, answered) = oneshot::channel();
-        self.writer().send(Job::Collect { age, answer }).await.map_err(|_| NodeError::Stopping)?;
+        self.ask(Job::Collect { age, answer }).await?;
         answered.await.map_err(|_| NodeError::Stopping)?
     }
 
-    /// The queue of the account's writer, which begins with the first change.
+    /// Gives the account's writer something to do. Errors: `Stopping`.
+    async fn ask(&self, mut job: Job) -> Result<(), NodeError> {
+        loop {
+            match self.writer().send(job).await {
+                Ok(()) => return Ok(()),
+                Err(_) if self.handle.stop_token().is_cancelled() => return Err(NodeError::Stopping),
+                // It ended for want of work in this moment; the next one does it.
+                Err(mpsc::error::SendError(back)) => job = back,
+            }
+        }
+    }
+
+    /// The queue of the account's writer, which begins with a change and ends when there has been none for a while: it holds
+    /// the account's keys.
     fn writer(&self) -> mpsc::Sender<Job> {
         let mut writers = lock(&self.trees().writers);
+        writers.retain(|_, queue| !queue.is_closed());
         let start = || {
             let (queue, jobs) = mpsc::channel(limits::TREE_WAITING_MAX);
             self.handle.spawn_while_running(commit::run(self.clone(), jobs));
