@@ -217,6 +217,9 @@ pub(super) async fn upload(
         if part.name() != Some("file") || told.is_empty() {
             return Err(Problem::invalid("no file was chosen").into());
         }
+        if ops.len() == limits::TREE_BATCH_OPS_MAX {
+            return Err(Problem::invalid(format!("more than {} files at once", ops.len())).into());
+        }
         let path = within(&folder, &told)?;
         let bare = tree::path(&path)?;
         // Said before the bytes come, not after them.

@@ -13,7 +13,7 @@ pub(in crate::api::page) fn list(user: &str, rows: &[Row], next: Option<&str>, l
     let main = html! {
         h1 { "Single files" }
         p.meta { "Each is stored alone, under its id. What has a path is in " a href="/folders" { "your folders" } "." }
-        (upload("Store a single file: drop it here, or choose one", "/upload", false, html! {}))
+        (upload("Store a single file: drop it here, or choose one", "/upload", false, html! {}, html! {}))
         @if rows.is_empty() {
             p.empty { @if later { "There are no further files." } @else { "No single file is stored." } }
         } @else {

@@ -19,16 +19,19 @@ pub(in crate::api::page) fn list(user: &str, listing: &Listing) -> Markup {
         " "
         button.quiet type="submit" formaction={ (target) "&replace=true" } { "Store and replace" }
     };
+    let note = html! { p.meta { "A file that is replaced keeps what it held as an older version." } };
     let main = html! {
-        (crumbs(path))
+        @if !root { (crumbs(path)) }
         h1 { (title) }
-        (upload("Store files in this folder: drop them here, or choose them", &target, true, replace))
-        p.meta { "A file that is replaced keeps what it held as an older version." }
-        form.card.line method="post" action="/folders/new" {
-            input type="hidden" name="path" value=(path);
-            label for="name" { "New folder" }
-            input id="name" name="name" required maxlength="255" autocomplete="off";
-            button.quiet type="submit" { "Make folder" }
+        (upload("Store files in this folder: drop them here, or choose them", &target, true, replace, note))
+        details {
+            summary { "New folder" }
+            form.card.line method="post" action="/folders/new" {
+                input type="hidden" name="path" value=(path);
+                label for="name" { "Name" }
+                input id="name" name="name" required maxlength="255" autocomplete="off";
+                button.quiet type="submit" { "Make folder" }
+            }
         }
         @if listing.lines.is_empty() {
             p.empty { @if listing.first.is_some() { "There is nothing further." } @else { "This folder is empty." } }
@@ -37,27 +40,25 @@ pub(in crate::api::page) fn list(user: &str, listing: &Listing) -> Markup {
         }
         (pages(listing.first.as_deref(), listing.next.as_deref()))
         @if !root {
-            h2 { "This folder" }
-            (rename(path))
-            (removal(path, "Remove this folder"))
+            details {
+                summary { "Move, rename or remove this folder" }
+                (rename(path))
+                (removal(path, "Remove this folder"))
+            }
         }
     };
     frame(title, Some((user, Place::Folders)), main)
 }
 
-/// The way from all folders to a path.
+/// The way from all folders to a path, which is not that of all folders.
 fn crumbs(path: &str) -> Markup {
     let above = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
     html! {
         nav.crumbs aria-label="Path" {
             ol {
-                @if path == "/" {
-                    li { span aria-current="page" { "Folders" } }
-                } @else {
-                    li { a href="/folders" { "Folders" } }
-                    @for folder in above { li { a href=(address("/folders", folder)) { (last(folder)) } } }
-                    li { span aria-current="page" { (last(path)) } }
-                }
+                li { a href="/folders" { "Folders" } }
+                @for folder in above { li { a href=(address("/folders", folder)) { (last(folder)) } } }
+                li { span aria-current="page" { (last(path)) } }
             }
         }
     }

@@ -85,8 +85,8 @@ pub(super) fn failure(detail: &str) -> Markup {
     frame("Error", None, main)
 }
 
-/// A form that stores files. Without the script it sends them as any form does.
-fn upload(label: &str, address: &str, several: bool, also: Markup) -> Markup {
+/// A form that stores files, with another button and a note if need be. Without the script it sends them as any form does.
+fn upload(label: &str, address: &str, several: bool, also: Markup, note: Markup) -> Markup {
     html! {
         form #upload .card method="post" action=(address) enctype="multipart/form-data" {
             label for="file" { (label) }
@@ -95,6 +95,7 @@ fn upload(label: &str, address: &str, several: bool, also: Markup) -> Markup {
                 button type="submit" { "Store" }
                 (also)
             }
+            (note)
         }
         ul #uploads aria-live="polite" aria-label="Uploads" {}
     }
@@ -112,12 +113,15 @@ fn pages(first: Option<&str>, next: Option<&str>) -> Markup {
     }
 }
 
+/// Characters of a text in one row of its field, on a narrow screen.
+const ROW_CHARS: usize = 26;
+
 /// A text that is there to be copied; the script has a button for it.
 fn copied(id: &str, label: &str, text: &str) -> Markup {
     html! {
         div.copied {
             label for=(id) { (label) }
-            textarea id=(id) readonly rows="4" spellcheck="false" { (text) }
+            textarea id=(id) readonly rows=(text.len().div_ceil(ROW_CHARS)) spellcheck="false" { (text) }
             button.quiet type="button" data-copies=(id) aria-label={ "Copy: " (label) } hidden { "Copy" }
         }
     }

@@ -72,7 +72,10 @@ fn about(seconds: u64) -> String {
     let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
     // One and a half of a unit says too little in it.
     let found = units.into_iter().find(|(length, _)| seconds >= 2 * length);
-    found.map_or_else(|| format!("{seconds} seconds"), |(length, unit)| format!("{} {unit}", seconds / length))
+    found.map_or_else(
+        || format!("{seconds} seconds"),
+        |(length, unit)| format!("{} {unit}", seconds.saturating_add(length / 2) / length),
+    )
 }
 
 /// A capability, and what it is good for.
@@ -174,9 +177,9 @@ mod tests {
 
     #[test]
     fn times_are_told_in_the_largest_unit_that_says_enough() {
-        let told = [5, 119, 120, 7_199, 7_200, 172_799, 172_800, 31_536_000].map(about);
+        let told = [5, 119, 120, 7_199, 7_200, 172_799, 604_799, 31_536_000].map(about);
         let wanted =
-            ["5 seconds", "119 seconds", "2 minutes", "119 minutes", "2 hours", "47 hours", "2 days", "365 days"];
+            ["5 seconds", "119 seconds", "2 minutes", "120 minutes", "2 hours", "48 hours", "7 days", "365 days"];
         assert_eq!(told, wanted);
     }
 }
