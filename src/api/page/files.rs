@@ -17,6 +17,7 @@ use crate::api::uploads::{self, PutQuery};
 use crate::api::views::FileView;
 use crate::files::FileKind;
 use crate::ledger::record::NodeEntry;
+use crate::ledger::{Key, Record};
 use crate::types::FileId;
 
 /// Files on one page.
@@ -46,8 +47,15 @@ pub(super) struct Row {
 }
 
 fn row(caller: &Caller, nodes: &[NodeEntry], file: FileView) -> Result<Row, Problem> {
-    let (deal, _) = caller.file(&file_id(&file.id)?)?;
-    Ok(Row { health: words::health(&deal, nodes, file.reason.as_deref()), file })
+    Ok(Row { health: health(caller, nodes, &file.id)?, file })
+}
+
+/// How well a file is kept; only its deal is read.
+pub(super) fn health(caller: &Caller, nodes: &[NodeEntry], id: &str) -> Result<words::Health, Problem> {
+    Ok(match caller.handle.record(&Key::File(file_id(id)?))? {
+        Some(Record::File(deal)) => words::health(&deal, nodes, fill::status(&deal, nodes).1.as_deref()),
+        _ => words::lost(),
+    })
 }
 
 /// A file, and whether it was put alone.

@@ -12,16 +12,14 @@ use serde::Deserialize;
 use super::words::{self, Health};
 use super::{Failed, address, encoded, files, name, user, view};
 use crate::api::caller::{Caller, Scope};
-use crate::api::files::file_id;
+use crate::api::download;
 use crate::api::problem::Problem;
 use crate::api::server::Api;
 use crate::api::sharing::ShareView;
 use crate::api::tree::{self, ListQuery, PathQuery};
 use crate::api::tree_views::{ChangesRequest, ContentView, EntryKind, EntryView, ListView, OpRequest};
-use crate::api::{download, fill};
 use crate::files::tree as rules;
 use crate::ledger::record::NodeEntry;
-use crate::ledger::{Key, Record};
 use crate::node::tree::{ContentRequest, Tree};
 use crate::types::limits;
 
@@ -118,10 +116,7 @@ fn part(found: ListView, path: &str, after: Option<&str>, from: usize) -> (Vec<E
 fn health(caller: &Caller, nodes: &[NodeEntry], content: &ContentView) -> Result<Option<Health>, Problem> {
     let mut worst: Option<Health> = None;
     for piece in &content.pieces {
-        let health = match caller.handle.record(&Key::File(file_id(&piece.file_id)?))? {
-            Some(Record::File(deal)) => words::health(&deal, nodes, fill::status(&deal, nodes).1.as_deref()),
-            _ => words::lost(),
-        };
+        let health = files::health(caller, nodes, &piece.file_id)?;
         if worst.as_ref().is_none_or(|worst| health.state > worst.state) {
             worst = Some(health);
         }
