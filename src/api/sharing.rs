@@ -98,10 +98,10 @@ pub struct SharedPageView {
 pub struct SharedQuery {
     /// `next` of the page before.
     #[param(pattern = "^[0-9a-f]{64}$")]
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// Files in the answer.
     #[param(minimum = 1, maximum = 1000, default = 1000)]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
 }
 
 /// What `PUT /v1/files/{id}/shares/{account}` takes; neither of them: until the deal ends.

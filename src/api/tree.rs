@@ -39,9 +39,9 @@ const SESSIONS_MAX: usize = 4_096;
 #[into_params(parameter_in = Query)]
 pub struct PathQuery {
     /// The path, from `/` on.
-    path: String,
+    pub(super) path: String,
     /// The number of an older content.
-    version: Option<u64>,
+    pub(super) version: Option<u64>,
 }
 
 /// What is to be listed.
@@ -50,16 +50,16 @@ pub struct PathQuery {
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// The folder, from `/` on.
-    path: String,
+    pub(super) path: String,
     /// With all that is below it.
     #[serde(default)]
     #[param(default = false)]
-    recursive: bool,
+    pub(super) recursive: bool,
     /// `next` of the page before.
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// Entries in the answer.
     #[param(minimum = 1, maximum = 4096, default = 1000)]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
 }
 
 /// Settings of a content; the body is its bytes.
@@ -81,7 +81,7 @@ pub struct ContentQuery {
     timeout_ms: Option<u64>,
 }
 
-fn path(text: &str) -> Result<String, Problem> {
+pub(super) fn path(text: &str) -> Result<String, Problem> {
     Ok(tree::path(text).map_err(NodeError::from)?)
 }
 
@@ -93,7 +93,7 @@ fn not_found(path: &str) -> Problem {
     NodeError::from(TreeError::NotFound(path.to_owned())).into()
 }
 
-fn content_view(content: &Content) -> ContentView {
+pub(super) fn content_view(content: &Content) -> ContentView {
     let piece = |piece: &Piece| PieceView { file_id: piece.file.to_string(), bytes: piece.len };
     ContentView {
         version: content.number,

@@ -27,15 +27,16 @@ fn run(command: &mut Command, without: &str) {
 }
 
 #[test]
-fn a_person_with_a_browser_stores_reads_and_deletes_a_file() {
+fn a_person_with_a_browser_stores_reads_shares_moves_restores_and_deletes_files() {
     let desk = Desk::up(3, "welcome_credits = 100000");
     desk.add_user("anna");
+    desk.add_user("bert");
     let file = desk.net.dir.path().join("holiday photo.bin");
     write_sample(&file, 300_001);
     let pictures = desk.net.dir.path().join("pictures");
     let mut script = Command::new("python3");
     script.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page.py"));
-    script.args([desk.url("/"), "anna".to_owned(), PASSWORD.to_owned()]).args([&file, &pictures]);
+    script.args([&desk.url("/"), "anna", "bert", PASSWORD]).args([&file, &pictures]);
     run(&mut script, "python3");
 }
 

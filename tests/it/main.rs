@@ -12,6 +12,7 @@ mod foreign;
 mod full_disk;
 mod keepers;
 mod nodes;
+mod page;
 mod processes;
 mod promise;
 mod quorum;

@@ -94,7 +94,7 @@ impl Desk {
 }
 
 /// The JSON of an answer that must have this status; problems are told as such.
-async fn body(response: Response, expected: StatusCode) -> Value {
+pub async fn body(response: Response, expected: StatusCode) -> Value {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
     let text = response.text().await.expect("a body");
@@ -107,7 +107,7 @@ fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-const OPEN: &str = "registration = \"open\"\nwelcome_credits = 100000";
+pub const OPEN: &str = "registration = \"open\"\nwelcome_credits = 100000";
 
 #[tokio::test]
 async fn a_user_stores_and_reads_files_and_others_learn_nothing_of_them() {

@@ -1,71 +1,92 @@
 //! The page: the same interface for a person with a browser. Made on the server, with one small script and one style of its own;
-//! nothing comes from elsewhere. Logging in, the list, downloads, deletions and uploads work without the script, which adds progress.
+//! nothing comes from elsewhere. Everything works without the script, which adds progress, dropped files and copying.
 //!
 //! The login is in a cookie that scripts cannot read and other sites cannot send. What changes something comes by POST from this
-//! page (`auth`).
-//! Not here: what the routes of programs do (`files`, `uploads`), what the page looks like (`view`).
+//! page (`auth`). Each handler asks for the scope that the route of programs asks for, and calls that route's function.
+//! Not here: what the routes of programs do (`api`), what the page looks like (`view`).
 
+mod files;
+mod folders;
+mod shares;
 mod view;
 mod words;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Form, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use maud::Markup;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::auth::Client;
 use super::caller::{Caller, Scope, Who};
-use super::files::{file_id, page as files_page};
 use super::problem::Problem;
 use super::server::Api;
-use super::uploads::{self, PutQuery};
-use super::views::FileView;
-use super::{files, fill};
 use crate::config::user::UserName;
-use crate::ledger::record::NodeEntry;
-use crate::types::FileId;
 
-/// Files on one page.
-const PAGE: usize = 50;
 /// Only what this server sends is loaded, and nobody frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
+/// Forms other than those with files, bytes: a path has at most 4 KiB, three times as many as a form writes it.
+const FORM_BYTES_MAX: usize = 32 << 10;
+/// What stands in a path's place of an address as it is.
+const PATH_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The routes of the page.
 pub(super) fn routes() -> Router<Api> {
-    let upload = Router::new().route("/upload", post(upload)).layer(DefaultBodyLimit::disable());
+    let uploads = Router::new()
+        .route("/upload", post(files::upload))
+        .route("/folders/upload", post(folders::upload))
+        .layer(DefaultBodyLimit::disable());
     Router::new()
-        .route("/", get(list))
+        .route("/", get(|| async { Redirect::to("/folders") }))
         .route("/login", get(login_form).post(login))
         .route("/logout", post(logout))
-        .route("/files/{id}", get(file))
-        .route("/files/{id}/delete", get(delete_form).post(delete))
+        .route("/folders", get(folders::list))
+        .route("/folders/new", post(folders::create))
+        .route("/folders/file", get(folders::file))
+        .route("/folders/download", get(folders::download))
+        .route("/folders/move", post(folders::rename))
+        .route("/folders/restore", post(folders::restore))
+        .route("/folders/remove", get(folders::remove_form).post(folders::remove))
+        .route("/files", get(files::list))
+        .route("/files/{id}", get(files::file))
+        .route("/files/{id}/delete", get(files::delete_form).post(files::delete))
+        .route("/files/{id}/share", post(shares::share))
+        .route("/files/{id}/unshare", post(shares::unshare))
+        .route("/files/{id}/capability", post(shares::capability))
+        .route("/shared", get(shares::shared))
+        .route("/shared/decline", post(shares::decline))
+        .route("/shared/use", post(shares::use_capability))
         .route("/assets/page.css", get(style))
         .route("/assets/page.js", get(script))
-        .layer(DefaultBodyLimit::max(16 << 10))
-        .merge(upload)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .merge(uploads)
         .layer(from_fn(protect))
 }
 
 async fn protect(request: Request, next: Next) -> Response {
-    let mut answer = next.run(request).await;
-    let headers = answer.headers_mut();
-    let set = |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
-    headers.extend([
-        set(header::CONTENT_SECURITY_POLICY, POLICY),
-        set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        set(header::X_FRAME_OPTIONS, "DENY"),
+    protected(next.run(request).await)
+}
+
+/// Adds the headers of pages. A download has its own, which are stricter.
+fn protected(mut answer: Response) -> Response {
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
         // With `no-referrer` browsers would not say where a form comes from, and it would be refused.
-        set(header::REFERRER_POLICY, "same-origin"),
-    ]);
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        let name: HeaderName = name;
+        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     answer
 }
 
@@ -100,7 +121,7 @@ impl IntoResponse for Failed {
     }
 }
 
-/// The one who is logged in. Errors: 401, which leads to the login.
+/// The one who is logged in. Errors: 401, which leads to the login; 403 without the scope.
 fn user(caller: Option<Caller>, scope: Scope) -> Result<Caller, Failed> {
     let caller = caller.ok_or_else(Problem::unauthorized)?;
     caller.may(scope)?;
@@ -114,62 +135,14 @@ fn name(caller: &Caller) -> String {
     }
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    after: Option<String>,
+/// The address of a page about a path. `page` is one of this module's.
+fn address(page: &str, path: &str) -> String {
+    format!("{page}?path={}", encoded(path))
 }
 
-async fn list(caller: Option<Caller>, Query(query): Query<ListQuery>) -> Result<Markup, Failed> {
-    let caller = user(caller, Scope::Read)?;
-    let after = query.after.as_deref().map(file_id).transpose()?;
-    let page = files_page(&caller, after, PAGE).await?;
-    let nodes = caller.handle.nodes()?;
-    let mut rows = Vec::new();
-    for file in page.files {
-        rows.push(row(&caller, &nodes, file)?);
-    }
-    Ok(view::list(&name(&caller), &rows, page.next.as_deref(), after.is_some()))
-}
-
-/// A file and how well it is kept.
-pub(super) struct Row {
-    file: FileView,
-    health: words::Health,
-}
-
-fn row(caller: &Caller, nodes: &[NodeEntry], file: FileView) -> Result<Row, Problem> {
-    let (deal, _) = caller.file(&file_id(&file.id)?)?;
-    Ok(Row { health: words::health(&deal, nodes, file.reason.as_deref()), file })
-}
-
-fn one(caller: &Caller, id: &str) -> Result<Row, Problem> {
-    let id: FileId = file_id(id)?;
-    let (deal, manifest) = caller.file(&id)?;
-    let nodes = caller.handle.nodes()?;
-    let file = fill::file(&caller.handle, &id, &deal, manifest.as_deref(), &nodes);
-    row(caller, &nodes, file)
-}
-
-async fn file(caller: Option<Caller>, Path(id): Path<String>) -> Result<Markup, Failed> {
-    let caller = user(caller, Scope::Read)?;
-    Ok(view::file(&name(&caller), &one(&caller, &id)?))
-}
-
-async fn delete_form(caller: Option<Caller>, Path(id): Path<String>) -> Result<Markup, Failed> {
-    let caller = user(caller, Scope::Delete)?;
-    Ok(view::delete(&name(&caller), &one(&caller, &id)?))
-}
-
-async fn delete(caller: Option<Caller>, Path(id): Path<String>) -> Result<Redirect, Failed> {
-    let caller = user(caller, Scope::Delete)?;
-    let Json(_) = files::delete(caller, Path(id)).await?;
-    Ok(Redirect::to("/"))
-}
-
-async fn upload(state: State<Api>, caller: Option<Caller>, request: Request) -> Result<Redirect, Failed> {
-    let caller = user(caller, Scope::Write)?;
-    let Json(done) = uploads::put(state, caller, Query(PutQuery::default()), request).await?;
-    Ok(Redirect::to(&format!("/files/{}", done.file_id)))
+/// A text as a value in an address.
+fn encoded(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, PATH_CHARS)
 }
 
 async fn login_form(caller: Option<Caller>) -> Response {
@@ -213,4 +186,26 @@ async fn logout(State(api): State<Api>, caller: Option<Caller>) -> Result<Respon
 fn cookie(api: &Api, token: &str, seconds: u64) -> Result<HeaderValue, Problem> {
     let text = format!("{}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}", api.cookie);
     HeaderValue::try_from(text).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_is_one_value_of_an_address() {
+        assert_eq!(address("/folders", "/a b/c&d=é?#%"), "/folders?path=/a%20b/c%26d%3D%C3%A9%3F%23%25");
+        let uri: axum::http::Uri = address("/folders", "/\"<'>\r\n").parse().expect("an address");
+        assert_eq!(uri.query(), Some("path=/%22%3C%27%3E%0D%0A"));
+    }
+
+    #[test]
+    fn a_download_keeps_its_stricter_policy() {
+        let download = ([(header::CONTENT_SECURITY_POLICY, "sandbox")], "bytes").into_response();
+        for (answer, policy) in [(download, "sandbox"), ("page".into_response(), POLICY)] {
+            let answer = protected(answer);
+            assert_eq!(answer.headers()[header::CONTENT_SECURITY_POLICY], policy);
+            assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        }
+    }
 }

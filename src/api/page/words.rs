@@ -3,8 +3,8 @@
 use crate::api::storage::standing;
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 
-/// How a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a file is; what is worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// All as it should be.
     Well,
@@ -61,4 +61,9 @@ pub fn health(deal: &Deal, nodes: &[NodeEntry], reason: Option<&str>) -> Health 
         }
     };
     Health { state, text }
+}
+
+/// The health of what a folder names and nobody keeps.
+pub fn lost() -> Health {
+    Health { state: State::Gone, text: "Its bytes are no longer kept.".to_owned() }
 }
