@@ -73,7 +73,7 @@ impl Accounts {
 
     /// Makes an account under a name. Errors: 409 if it is taken, 503, those of the disk.
     pub async fn register(&self, name: UserName, password: Zeroizing<String>) -> Result<Added, Problem> {
-        let config = self.handle.config().api;
+        let users_max = self.handle.config().api.users_max;
         if find(&*self.users.lock().await, &name)?.is_some() {
             return Err(UsersError::Taken(name).into());
         }
@@ -86,7 +86,7 @@ impl Accounts {
         let user = User { name, keystore, created: self.handle.clock().now() };
         let mut users = self.users.clone().lock_owned().await;
         // Once begun it is done, whether the client stays or not.
-        let added = tokio::task::spawn_blocking(move || users.add(&user, config.users_max)).await;
+        let added = tokio::task::spawn_blocking(move || users.add(&user, users_max)).await;
         added.map_err(|_| NodeError::Stopping)??;
         tracing::info!(%account, "a user was added");
         Ok(self.welcome(account).await)
@@ -108,8 +108,12 @@ impl Accounts {
     }
 
     /// Opens the keys of a user. The work is the same for a name that nobody has. Errors: 401, 429, 503, those of the disk.
-    async fn open(&self, name: &UserName, password: Zeroizing<String>) -> Result<(User, AccountKeys), Problem> {
-        self.rates.password(name)?;
+    async fn open(
+        &self,
+        (name, from): (&UserName, Network),
+        password: Zeroizing<String>,
+    ) -> Result<(User, AccountKeys), Problem> {
+        self.rates.password(name, from)?;
         let user = find(&*self.users.lock().await, name)?;
         let keystore = user.as_ref().map(|user| user.keystore.clone());
         let open = move || match keystore {
@@ -128,10 +132,11 @@ impl Accounts {
     pub async fn log_in(
         &self,
         (name, password): (UserName, Zeroizing<String>),
+        from: Network,
         scopes: Arc<[Scope]>,
         lasts: Duration,
     ) -> Result<(Zeroizing<String>, AccountId), Problem> {
-        let (user, keys) = self.open(&name, password).await?;
+        let (user, keys) = self.open((&name, from), password).await?;
         let account = keys.account_id();
         let handle = self.handle.for_account(keys);
         let expires = Instant::now() + lasts;
@@ -149,10 +154,11 @@ impl Accounts {
     pub async fn change_password(
         &self,
         (name, by): (UserName, &Caller),
+        from: Network,
         old: Zeroizing<String>,
         new: Zeroizing<String>,
     ) -> Result<(), Problem> {
-        let (user, _) = self.open(&name, old.clone()).await?;
+        let (user, _) = self.open((&name, from), old.clone()).await?;
         let keystore = user.keystore.clone();
         let lock = move || -> Result<Keystore, Problem> {
             let (salt, nonce) = (fresh()?, fresh()?);

@@ -26,8 +26,8 @@ const COOKIE: &str = "trullo_login";
 #[derive(Clone)]
 pub struct Guard {
     token: Arc<str>,
-    /// Names under which this server may be addressed, port included.
-    hosts: Arc<[String]>,
+    /// Names under which this server may be addressed, port included, with the scheme of its pages there.
+    origins: Arc<[String]>,
     cookie: Arc<str>,
     handle: Option<Handle>,
     accounts: Option<Arc<Accounts>>,
@@ -39,9 +39,10 @@ impl Guard {
         let port = address.port();
         let names =
             [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
+        let own = names.map(|name| format!("http://{name}"));
         Self {
             token: token.trim().into(),
-            hosts: names.into(),
+            origins: own.into(),
             cookie: format!("{COOKIE}_{port}").into(),
             handle: None,
             accounts: None,
@@ -53,19 +54,26 @@ impl Guard {
         self.cookie.clone()
     }
 
-    /// With the node that its owner acts on, and the node's users.
+    /// With the node that its owner acts on, where that is reached through proxies, and the node's users.
     pub fn of(self, handle: Handle, accounts: Arc<Accounts>) -> Self {
-        Self { handle: Some(handle), accounts: Some(accounts), ..self }
+        let further = handle.config().api.origins.iter().cloned();
+        let origins = self.origins.iter().cloned().chain(further).collect();
+        Self { handle: Some(handle), accounts: Some(accounts), origins, ..self }
     }
 
     /// A page that a browser loads from elsewhere can send requests here; its Host (after DNS rebinding) or its Origin tells.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let Some(host) = host.filter(|host| self.hosts.iter().any(|name| name == host)) else {
-            return Err(Problem::forbidden("the Host header names another server"));
-        };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let named =
+            |origin: &&String| origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host));
+        let mut here = self.origins.iter().filter(named).peekable();
+        if here.peek().is_none() {
+            let text = "the Host header names another server; names of a proxy before it are set with api.origins";
+            return Err(Problem::forbidden(text));
+        }
         match headers.get(header::ORIGIN) {
-            Some(origin) if origin.as_bytes() != format!("http://{host}").as_bytes() => {
+            // The one and the other have to be of the same server.
+            Some(origin) if !here.any(|name| name.as_bytes() == origin.as_bytes()) => {
                 Err(Problem::forbidden("requests of other web pages are not taken"))
             }
             _ => Ok(()),
@@ -181,6 +189,20 @@ mod tests {
         for given in ["", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret"] {
             assert!(!check("secret", given) && !check("", given), "{given:?}");
         }
+    }
+
+    #[test]
+    fn the_page_may_ask_through_the_proxies_that_are_set_and_no_other() {
+        let proxied = ["http://127.0.0.1:1", "https://files.example.org"].map(str::to_owned).into();
+        let guard = Guard { origins: proxied, ..guard("t") };
+        let check =
+            |host, origin| guard.check_origin(&headers(&[(header::HOST, host), (header::ORIGIN, origin)])).is_ok();
+        assert!(check("files.example.org", "https://files.example.org"));
+        assert!(check("FILES.example.org", "https://files.example.org"));
+        assert!(guard.check_origin(&headers(&[(header::HOST, "files.example.org")])).is_ok());
+        assert!(!check("files.example.org", "http://files.example.org"), "another scheme");
+        assert!(!check("127.0.0.1:1", "https://files.example.org"), "the proxy has to pass the name on");
+        assert!(!check("files.example.org:8443", "https://files.example.org:8443"));
     }
 
     #[test]

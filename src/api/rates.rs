@@ -11,6 +11,9 @@ use super::problem::Problem;
 use crate::config::user::UserName;
 use crate::types::{AccountId, limits};
 
+/// How many times as often passwords of a name may be tried from everywhere as from one address.
+const NAME_TIMES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+
 /// Whoever holds an address mostly holds the whole network of 64 bits that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network([u8; 8]);
@@ -33,6 +36,8 @@ impl Network {
 enum Key {
     Address(Network),
     Name(UserName),
+    /// Who stands at one address cannot keep a user from logging in at another.
+    NameFrom(UserName, Network),
     Account(AccountId),
     /// All whose rates cannot be told apart any more.
     Others,
@@ -69,6 +74,7 @@ impl Limit {
 /// The rates of an interface.
 pub struct Rates {
     names: Limit,
+    names_from: Limit,
     sign_ins: Limit,
     requests: Option<Limit>,
 }
@@ -79,7 +85,8 @@ impl Rates {
         let limit = |quota| Limit::new(quota, limits::RATE_KEYS_MAX);
         let second = |rate: NonZeroU32| limit(Quota::per_second(rate));
         Self {
-            names: limit(Quota::per_minute(config.logins_per_minute)),
+            names: limit(Quota::per_minute(config.logins_per_minute.saturating_mul(NAME_TIMES))),
+            names_from: limit(Quota::per_minute(config.logins_per_minute)),
             sign_ins: limit(Quota::per_minute(config.logins_per_minute_address)),
             requests: config.requests_per_s.map(second),
         }
@@ -90,7 +97,8 @@ impl Rates {
         self.sign_ins.check(Key::Address(from))
     }
     /// A try of a password of this name. Errors: 429.
-    pub fn password(&self, name: &UserName) -> Result<(), Problem> {
+    pub fn password(&self, name: &UserName, from: Network) -> Result<(), Problem> {
+        self.names_from.check(Key::NameFrom(name.clone(), from))?;
         self.names.check(Key::Name(name.clone()))
     }
     /// A request of a user. Errors: 429.
@@ -121,6 +129,15 @@ mod tests {
         assert!(limit.check(address(1)).is_ok() && limit.check(address(1)).is_ok());
         assert!(limit.check(address(1)).is_err());
         assert!(limit.check(address(2)).is_ok(), "another one's rate is its own");
+    }
+
+    #[test]
+    fn who_tries_passwords_of_a_name_keeps_nobody_elsewhere_from_logging_in() {
+        let limit = limit(2, 8);
+        let anna: UserName = "anna".parse().expect("a name");
+        let from = |last: u8| Key::NameFrom(anna.clone(), Network::of(IpAddr::from([10, 0, 0, last])));
+        assert_eq!((0..5).filter(|_| limit.check(from(1)).is_ok()).count(), 2);
+        assert!(limit.check(from(2)).is_ok());
     }
 
     #[test]

@@ -333,6 +333,9 @@ pub async fn delete(caller: Caller, Path((id, account)): Path<(String, String)>)
         Some(_) => {}
         None => return Err(Problem::not_found(format!("file {file} is not shared with account {to}"))),
     }
+    if caller.account()? != to {
+        caller.file(&file)?;
+    }
     let done = access::unshare(&caller.handle, file, to, ACT_WITHIN).await?;
     Ok(Json(DoneView { tx: done.id.to_string(), height: done.place.height.get() }))
 }

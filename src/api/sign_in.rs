@@ -294,7 +294,8 @@ pub async fn login(
         None => longest,
     };
     api.accounts.try_from(client.network())?;
-    let (token, account) = api.accounts.log_in((name.clone(), password), Arc::from(scopes.as_slice()), lasts).await?;
+    let (who, may) = ((name.clone(), password), Arc::from(scopes.as_slice()));
+    let (token, account) = api.accounts.log_in(who, client.network(), may, lasts).await?;
     let (token, expires_s) = (token.to_string(), lasts.as_secs());
     let (name, account, token_type) = (name.to_string(), account.to_string(), "Bearer".to_owned());
     Ok(Json(LoginView { token, token_type, expires_s, scopes, name, account }))
@@ -361,7 +362,8 @@ pub async fn password(
     api.accounts.try_from(client.network())?;
     api.handle.takes_in()?;
     let accounts = api.accounts.clone();
-    finish(async move { accounts.change_password((name, &caller), old, new).await }).await?;
+    let from = client.network();
+    finish(async move { accounts.change_password((name, &caller), from, old, new).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

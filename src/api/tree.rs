@@ -266,16 +266,19 @@ pub async fn staged(caller: Caller, Json(request): Json<StagedRequest>) -> Resul
 
 /// Change folders
 ///
-/// All operations take effect together, or none. Those that remove need the scope `delete`.
+/// All operations take effect together, or none. Those that remove need the scope `delete`; without it a content that is replaced
+/// stays as a version, whatever `keep` says, up to 100.
 #[utoipa::path(post, path = "/v1/tree/changes", tag = "folders", operation_id = "tree_change", request_body = ChangesRequest,
     responses((status = 200, body = ChangesView, description = "The changes are final"),
         (status = 404, body = ProblemView, content_type = "application/problem+json", description = "A path is not there")))]
 pub async fn change(caller: Caller, Json(request): Json<ChangesRequest>) -> Result<Json<ChangesView>, Problem> {
+    let may_delete = caller.may(Scope::Delete).is_ok();
     if request.ops.iter().any(|op| matches!(op, OpRequest::Remove { .. })) {
         caller.may(Scope::Delete)?;
     }
     let tree = Tree::of(&caller.handle)?;
-    let keep = caller.handle.config().files.keep_versions;
+    let least = if may_delete { 0 } else { limits::TREE_VERSIONS_MAX };
+    let keep = Keep { least, usual: caller.handle.config().files.keep_versions };
     let (mut ops, mut sessions) = (Vec::new(), Vec::new());
     for op in &request.ops {
         if let OpRequest::Put { session: Some(text), .. } = op {
@@ -287,13 +290,22 @@ pub async fn change(caller: Caller, Json(request): Json<ChangesRequest>) -> Resu
     Ok(Json(ChangesView { root: done.root.map(|root| root.to_string()), changed: done.changed as u64 }))
 }
 
-/// The operation that a request means, by what is there now.
-async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>, Problem> {
+/// How many older contents of a file are kept.
+#[derive(Clone, Copy)]
+struct Keep {
+    /// Whatever a request says.
+    least: usize,
+    /// Where it says nothing.
+    usual: usize,
+}
+
+/// The operations that a request means, by what is there now.
+async fn resolve(tree: &Tree, op: &OpRequest, keep: Keep) -> Result<Vec<Op>, Problem> {
     let some = |text: &str| match path(text)? {
         root if root.is_empty() => Err(Problem::clash("the root of all folders has no name to change")),
         path => Ok(path),
     };
-    Ok(Some(match op {
+    Ok(vec![match op {
         OpRequest::Put { path, kind, content: bytes, target, mode, mtime_ns, keep: own_keep, new, touch, .. } => {
             let bare = some(path)?;
             let (path, kind) = match (kind, bytes, target) {
@@ -315,25 +327,30 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
                 _ => Expect::Any,
             };
             let keep = match own_keep {
-                Some(keep) => *keep,
+                Some(wanted) => keep.least.max(*wanted),
                 // Versions that were kept on purpose do not go by the way.
-                None => keep.max(tree.stat(&path).await?.map_or(0, |entry| entry.versions.len())),
+                None => keep.least.max(keep.usual).max(tree.stat(&path).await?.map_or(0, |e| e.versions.len())),
             };
             Op::Put { path, entry: Box::new(entry), keep, expect }
         }
         OpRequest::Remove { path: text, recursive, missing_ok } => {
             let bare = path(text)?;
             let expect = if *missing_ok { Expect::Any } else { Expect::Present };
-            if !bare.is_empty() && tree.stat(&bare).await?.is_some() {
-                return Ok(Some(Op::Remove { path: bare, expect }));
-            }
-            match (tree.is_folder(&bare).await?, recursive) {
+            let file = !bare.is_empty() && tree.stat(&bare).await?.is_some();
+            let folder = tree.is_folder(&bare).await?;
+            match (folder, recursive) {
+                // An object store may have both.
+                (true, true) if file => {
+                    let prefix = prefix(&bare);
+                    return Ok(vec![Op::Remove { path: bare, expect }, Op::RemoveAll { prefix }]);
+                }
+                _ if file => Op::Remove { path: bare, expect },
                 (true, true) => Op::RemoveAll { prefix: prefix(&bare) },
                 (true, false) => {
                     let (is, needed) = ("a folder", "a file; -r removes folders");
                     return Err(NodeError::from(TreeError::Kind { path: bare, is, needed }).into());
                 }
-                (false, _) if *missing_ok => return Ok(None),
+                (false, _) if *missing_ok => return Ok(Vec::new()),
                 (false, _) => return Err(not_found(&bare)),
             }
         }
@@ -352,7 +369,7 @@ async fn resolve(tree: &Tree, op: &OpRequest, keep: usize) -> Result<Option<Op>,
         OpRequest::Restore { path, version } => {
             Op::Restore { path: some(path)?, number: *version, keep: limits::TREE_VERSIONS_MAX }
         }
-    }))
+    }])
 }
 
 /// The bytes of a file at a path, all or a range

@@ -170,9 +170,12 @@ async fn own(client: &Client) -> Result<Vec<FileView>> {
     Ok(files)
 }
 
-/// The file that a text names: its id, or an own file by name or by the first digits of the id.
+/// The file that a text names: its id, what is stored for a path, or an own file by name or by the first digits of the id.
 /// Errors: exit 4 without any, 8 with several.
 pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
+    if super::tree::is_remote(text) {
+        return at_path(client, text).await;
+    }
     if is_id(text) {
         return client.get(&format!("/v1/files/{text}/info")).await;
     }
@@ -182,7 +185,9 @@ pub async fn resolve(client: &Client, text: &str) -> Result<FileView> {
 /// The same, and if no own file is meant one that is shared with the account.
 pub async fn resolve_readable(client: &Client, text: &str) -> Result<FileView> {
     let own = match resolve(client, text).await {
-        Err(error) if CliError::of(&error).code == Exit::NotFound && !is_id(text) => error,
+        Err(error) if CliError::of(&error).code == Exit::NotFound && !is_id(text) && !super::tree::is_remote(text) => {
+            error
+        }
         done => return done,
     };
     let mut found = Vec::new();
@@ -197,6 +202,22 @@ pub async fn resolve_readable(client: &Client, text: &str) -> Result<FileView> {
         path = format!("/v1/shared?after={next}");
     }
     if found.is_empty() { Err(own) } else { one_of(found, text) }
+}
+
+/// The stored file that holds what is at a path now. Errors: exit 2 for a folder or a link, 8 where there are several.
+async fn at_path(client: &Client, text: &str) -> Result<FileView> {
+    let entry = super::tree::stat(client, &super::tree::remote(text)?).await?;
+    let path = &entry.path;
+    let Some(content) = &entry.content else {
+        return Err(CliError::new(Exit::Usage, format!("{path} is no file")).into());
+    };
+    let [piece] = content.pieces.as_slice() else {
+        let error = CliError::new(Exit::Conflict, format!("{path} is stored as {} files", content.pieces.len()));
+        return Err(error.hint(format!("`trullo ls {path} --json` lists their ids")).into());
+    };
+    let mut file: FileView = client.get(&format!("/v1/files/{}/info", piece.file_id)).await?;
+    file.name = path.rsplit('/').next().map(str::to_owned);
+    Ok(file)
 }
 
 fn one_of(mut files: Vec<FileView>, text: &str) -> Result<FileView> {

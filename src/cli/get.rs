@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
     /// Only these bytes: FROM..TO, without TO; either may be left out
-    #[arg(long, value_name = "FROM..TO", value_parser = parse_range)]
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_range, conflicts_with = "version")]
     range: Option<Range>,
     /// Make the directory OUT what the folder is, with all that is in it
     #[arg(short, long, requires = "out")]
@@ -109,7 +109,8 @@ fn parse_range(text: &str) -> Result<Range, String> {
 /// Fetches the file.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let client = context.client()?;
-    if let Some(path) = args.file.as_deref().filter(|path| is_remote(path)) {
+    // A range of what is at a path is one of the file that holds it.
+    if let Some(path) = args.file.as_deref().filter(|path| is_remote(path) && args.range.is_none()) {
         return block_on(KEPT, fetch_path(context, args, path, &client));
     }
     let started = std::time::Instant::now();
@@ -125,12 +126,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Fetches what is at a path. Errors: exit 2 for a range, which paths do not have here.
+/// Fetches what is at a path.
 async fn fetch_path(context: &Context, args: &Args, path: &str, client: &Client) -> Result<()> {
-    if args.range.is_some() {
-        let error = CliError::new(Exit::Usage, "--range is for a file that is named by its id");
-        return Err(error.hint(format!("trullo ls -l {path} says the id")).into());
-    }
     let how = Pull { force: args.force, checksum: args.checksum, version: args.version };
     let out = args.output.as_deref().or(args.out.as_deref());
     match out.filter(|_| args.recursive) {

@@ -64,6 +64,12 @@ pub const KEYS: &[Key] = &[
         "Address of the HTTP API; port 0 takes a free one, written to api.addr",
     ),
     key(
+        "api.origins",
+        Kind::List,
+        Some("[]"),
+        "Where browsers find the page through a proxy: scheme and name, such as https://files.example.org",
+    ),
+    key(
         "api.registration",
         Kind::Text,
         Some(r#""closed""#),

@@ -118,10 +118,12 @@ pub struct Net {
 }
 
 /// How the node answers HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Api {
     /// Where.
     pub listen: SocketAddr,
+    /// Scheme and name (RFC 6454) under which browsers reach it through a proxy.
+    pub origins: Vec<String>,
     /// Whether everybody may make an account here.
     pub open_registration: bool,
     /// Credits for each new user, of the node's own account.
@@ -320,6 +322,16 @@ impl Check<'_> {
             "closed" => false,
             other => return self.wrong("api.registration", format!("{other:?} is neither open nor closed")),
         };
+        for origin in &raw.origins {
+            let name = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            // A name as browsers send it: in small letters, with nothing after it.
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte);
+            if name.is_none_or(|name| name.is_empty() || !name.bytes().all(fits)) {
+                let what =
+                    format!("{origin:?} is not scheme and name in small letters, such as https://files.example.org");
+                return self.wrong("api.origins", what);
+            }
+        }
         let count = |key, value| Ok(usize::try_from(self.within(key, value, 1..=100_000)?).unwrap_or(usize::MAX));
         let rate = |key, value| {
             let value: u32 = narrow(self.within(key, value, 1..=1_000_000)?);
@@ -329,6 +341,7 @@ impl Check<'_> {
         let requests_per_s: u32 = narrow(self.within("api.requests_per_s", raw.requests_per_s, 0..=1_000_000)?);
         Ok(Api {
             listen: self.parse("api.listen", &raw.listen, "is no address such as 127.0.0.1:0")?,
+            origins: raw.origins.clone(),
             open_registration,
             welcome: Amount::new(raw.welcome_credits),
             users_max: count("api.users_max", raw.users_max)?,

@@ -60,6 +60,7 @@ pub struct RawNet {
 #[expect(missing_docs, reason = "config::keys says what each key means")]
 pub struct RawApi {
     pub listen: String,
+    pub origins: Vec<String>,
     pub registration: String,
     pub welcome_credits: u64,
     pub users_max: u64,

@@ -139,6 +139,35 @@ async fn two_devices_of_one_account_never_lose_each_others_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_device_has_put_is_no_garbage_to_another_that_knows_older_folders() {
+    let (mut cluster, tree) = started().await;
+    let other = Tree::of(&cluster.handle("user-2")).expect("an account");
+    let written = async {
+        let mut written = Vec::new();
+        for n in 0..8_u8 {
+            // One that goes before its path is final is told, and is no more said to be there.
+            match put(&other, &format!("from two/{n}"), vec![n; 100]).await {
+                Ok(()) => written.push(n),
+                Err(NodeError::Tree(TreeError::Gone(_))) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        written
+    };
+    let mut written = std::pin::pin!(written);
+    let written = loop {
+        tokio::select! {
+            written = &mut written => break written,
+            looked = tree.collect(Duration::ZERO) => drop(looked.expect("a look")),
+        }
+    };
+    for n in written {
+        assert_eq!(read(&other, &format!("from two/{n}")).await, vec![n; 100]);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_come_back_and_a_content_that_is_gone_is_never_named() {
     let (mut cluster, tree) = started().await;
     let user = cluster.handle("user-1");

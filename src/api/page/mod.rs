@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Form, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -158,33 +158,36 @@ struct LoginForm {
     password: String,
 }
 
-async fn login(State(api): State<Api>, client: Client, Form(form): Form<LoginForm>) -> Response {
-    match log_in(&api, client, form).await {
+async fn login(State(api): State<Api>, client: Client, headers: HeaderMap, Form(form): Form<LoginForm>) -> Response {
+    // A browser that came through a proxy with TLS says so, and never sends the cookie another way.
+    let secure = headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    match log_in(&api, client, form, secure).await {
         Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
         Err(problem) => (problem.status(), view::login(Some(problem.detail()))).into_response(),
     }
 }
 
-async fn log_in(api: &Api, client: Client, form: LoginForm) -> Result<HeaderValue, Problem> {
+async fn log_in(api: &Api, client: Client, form: LoginForm, secure: bool) -> Result<HeaderValue, Problem> {
     let password = Zeroizing::new(form.password);
     let name: UserName = form.name.trim().parse().map_err(|_| Problem::wrong_password())?;
     api.accounts.try_from(client.network())?;
     let lasts = api.handle.config().api.token_ttl;
     let scopes = Arc::from(Scope::OF_USERS.as_slice());
-    let (token, _) = api.accounts.log_in((name, password), scopes, lasts).await?;
-    cookie(api, &token, lasts.as_secs())
+    let (token, _) = api.accounts.log_in((name, password), client.network(), scopes, lasts).await?;
+    cookie(api, &token, lasts.as_secs(), secure)
 }
 
 async fn logout(State(api): State<Api>, caller: Option<Caller>) -> Result<Response, Failed> {
     if let Some(Caller { who: Who::User { token, .. }, .. }) = &caller {
         api.accounts.tokens.end(token);
     }
-    Ok(([(header::SET_COOKIE, cookie(&api, "", 0)?)], Redirect::to("/login")).into_response())
+    Ok(([(header::SET_COOKIE, cookie(&api, "", 0, false)?)], Redirect::to("/login")).into_response())
 }
 
 /// A cookie of this site alone that no script can read.
-fn cookie(api: &Api, token: &str, seconds: u64) -> Result<HeaderValue, Problem> {
-    let text = format!("{}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}", api.cookie);
+fn cookie(api: &Api, token: &str, seconds: u64, secure: bool) -> Result<HeaderValue, Problem> {
+    let secure = if secure { "; Secure" } else { "" };
+    let text = format!("{}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", api.cookie);
     HeaderValue::try_from(text).map_err(|error| Problem::unavailable(error.to_string()))
 }
 

@@ -142,6 +142,8 @@ pub struct Check {
     bad: Vec<Failure>,
     /// Whether all bytes were read and compared.
     read: bool,
+    /// Contents without a hash of the whole to compare with.
+    unhashed: usize,
 }
 
 /// Says whether every file of a folder is there and whole.
@@ -153,7 +155,13 @@ pub fn verify(context: &Context, path: &str, read: bool) -> Result<()> {
     for failure in bad.iter().take(TOLD) {
         context.out.warn(format!("{}: {}", failure.path, failure.reason));
     }
-    let compared = if read { ", all bytes read and compared" } else { "" };
+    let compared = match (read, check.unhashed) {
+        (false, _) => String::new(),
+        (true, 0) => ", all bytes read and compared".to_owned(),
+        (true, n) => {
+            format!(", all bytes read, and compared but for {n} that came in parts and have no hash of the whole")
+        }
+    };
     let text = format!(
         "{files} files ({}): {whole} of {objects} stored files are whole, {degraded} lack slots, {} are bad{compared}",
         size(*bytes),
@@ -164,7 +172,7 @@ pub fn verify(context: &Context, path: &str, read: bool) -> Result<()> {
         return Ok(());
     }
     let error = CliError::new(Exit::Verification, format!("{} of {objects} stored files are bad", bad.len()));
-    Err(error.hint("start the nodes that are away; `trullo file health ID` says more of one file").into())
+    Err(error.hint("start the nodes that are away; `trullo file health /PATH` says more of one file").into())
 }
 
 async fn check(context: &Context, client: &Client, base: &str, read: bool) -> Result<Check> {
@@ -179,6 +187,7 @@ async fn check(context: &Context, client: &Client, base: &str, read: bool) -> Re
     }
     for (_, content) in &contents {
         check.objects += content.pieces.len() as u64;
+        check.unhashed += usize::from(content.hash.is_none());
     }
     let total = contents.iter().map(|(_, content)| content.bytes).sum();
     let progress = context.out.progress("checking", Some(total), 0);

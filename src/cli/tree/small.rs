@@ -11,6 +11,7 @@ use super::push::{Push, push};
 use super::{Failure, change, remote, tell_failures};
 use crate::api::tree_views::{CollectRequest, CollectView, EntryKind, OpRequest, RenewRequest, RenewedView};
 use crate::cli::context::{Context, block_on};
+use crate::cli::errors::{CliError, Exit};
 
 const KEPT: &str = "the change may still take effect; see `trullo ls /PATH`";
 
@@ -54,7 +55,8 @@ const GC: &str = "Examples:
   trullo gc --older-than 1h
 
 A node or program that was killed may leave stored files behind that no folder refers to. What is younger
-than a day may be on its way into a folder, also from another device of the account.";
+than a day may be on its way into a folder, also from another device of the account: whose put is then
+refused. Pages of the folders themselves stay for an hour at the least.";
 
 /// Arguments of `mv`.
 #[derive(Debug, Args)]
@@ -175,6 +177,10 @@ pub fn mkdir(context: &Context, args: &MkdirArgs) -> Result<()> {
 /// Takes a path away, with all below it if it is a folder.
 pub fn rm(context: &Context, path: &str, recursive: bool) -> Result<()> {
     let path = remote(path)?;
+    if path == "/" {
+        let error = CliError::new(Exit::Refused, "this would remove everything that the account has in folders");
+        return Err(error.hint("remove them one by one: `trullo ls /` lists them").into());
+    }
     let text = format!("{path} removed");
     one(context, OpRequest::Remove { path, recursive, missing_ok: false }, text)
 }

@@ -188,6 +188,10 @@ impl<'a, S: Source> View<'a, S> {
         }
         self.take(path, old.as_ref(), new, &batch.fresh)?;
         let mut entry = Entry { versions: Vec::new(), ..new.clone() };
+        if let (Expect::Holds(_), Some(old)) = (expect, &old) {
+            // Another mode or time is no reason to let go of what an object store keeps with it.
+            entry.meta.clone_from(&old.meta);
+        }
         if let Kind::File(content) = &mut entry.kind {
             content.number = 1;
         }

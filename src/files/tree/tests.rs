@@ -395,6 +395,12 @@ fn one_stored_file_belongs_to_one_path() {
     assert_eq!(store.apply(&batch(vec![put("b", file(2), 0), put("c", file(2), 0)])), gone("c"));
     let touched = Entry { mode: 0o600, ..file(1) };
     assert_eq!(store.apply(&none(vec![put("a", touched, 0)])), Ok(Vec::new()), "its own path may keep it");
+    let meta = BTreeMap::from([("x".to_owned(), vec![1])]);
+    store.apply(&none(vec![put("a", Entry { meta: meta.clone(), ..file(1) }, 0)])).expect("an allowed batch");
+    let holds = Expect::Holds(Box::new(file(1).content().expect("a file").clone()));
+    let touched = Op::Put { path: "a".to_owned(), entry: Box::new(file(1)), keep: 0, expect: holds };
+    store.apply(&none(vec![touched])).expect("an allowed batch");
+    assert_eq!(store.find("a").expect("a file").meta, meta, "another time is no reason to let go of it");
     let moved = none(vec![remove("a"), put("b", file(1), 0)]);
     assert_eq!(store.apply(&moved), Ok(Vec::new()), "nothing is lost by it");
     let mut longer = file(1);

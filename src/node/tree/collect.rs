@@ -8,11 +8,14 @@ use crate::files::tree::{Content, Entry, Page, Source};
 use crate::files::{FileKind, OpenManifest};
 use crate::node::files::put::blocking;
 use crate::node::handle::NodeError;
-use crate::types::{FileId, limits};
+use crate::types::{FileId, Millis, limits};
 use crate::wire::{self, Action};
 
 /// How old garbage is before it is taken for that. What is younger may be on its way into the tree.
 pub(super) const GARBAGE_AGE: Duration = Duration::from_secs(86_400);
+/// Pages are never taken for garbage before this. What else is deleted too early is noticed by who has put it, but of a page the
+/// ledger does not know which root leads to it.
+const PAGE_AGE: Millis = Millis::new(3_600_000);
 /// How often garbage is looked for anew when another device changes the folders meanwhile.
 const TRIES: u32 = 8;
 /// How long one deletion may take.
@@ -92,6 +95,10 @@ impl Tree {
             match open.map(|open| open.facts().clone()) {
                 Some(facts) if facts.kind == FileKind::Alone => {}
                 Some(facts) if is_young(facts.created) => done.young += 1,
+                // Another device may be about to set a root that leads to it.
+                Some(facts) if facts.kind == FileKind::Page && now.saturating_sub(facts.created) < PAGE_AGE => {
+                    done.young += 1;
+                }
                 Some(_) => garbage.push(file),
                 // What does not open may be anything.
                 None => {}

@@ -138,7 +138,13 @@ impl Tree {
             };
             tries += 1;
             if self.root()? == root || tries == READ_TRIES {
-                return Err(failed);
+                // An old root leads to what has gone since.
+                return Err(match self.handle.behind() {
+                    0 => failed,
+                    behind => NodeError::Unavailable(format!(
+                        "this node is {behind} blocks behind the network and knows older folders only; wait until `trullo status` says that it is ready"
+                    )),
+                });
             }
         }
     }
