@@ -37,6 +37,15 @@ const SESSIONS_MAX: usize = 4_096;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+pub struct StatQuery {
+    /// The path, from `/` on.
+    pub(super) path: String,
+}
+
+/// Which content.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PathQuery {
     /// The path, from `/` on.
     pub(super) path: String,
@@ -166,10 +175,10 @@ fn folder_view(prefix: &str, own: Option<&Entry>) -> EntryView {
 
 /// What is at a path
 #[utoipa::path(get, path = "/v1/tree/stat", tag = "folders", operation_id = "tree_stat",
-    params(PathQuery),
+    params(StatQuery),
     responses((status = 200, body = EntryView, description = "The entry"),
         (status = 404, body = ProblemView, content_type = "application/problem+json", description = "Nothing is there")))]
-pub async fn stat(caller: Caller, Query(query): Query<PathQuery>) -> Result<Json<EntryView>, Problem> {
+pub async fn stat(caller: Caller, Query(query): Query<StatQuery>) -> Result<Json<EntryView>, Problem> {
     let (tree, path) = (Tree::of(&caller.handle)?, path(&query.path)?);
     if let Some(entry) = tree.stat(&path).await? {
         return Ok(Json(entry_view(&path, &entry)));

@@ -16,7 +16,7 @@ use crate::api::download;
 use crate::api::problem::Problem;
 use crate::api::server::Api;
 use crate::api::sharing::ShareView;
-use crate::api::tree::{self, ListQuery, PathQuery};
+use crate::api::tree::{self, ListQuery, PathQuery, StatQuery};
 use crate::api::tree_views::{ChangesRequest, ContentView, EntryKind, EntryView, ListView, OpRequest};
 use crate::files::tree as rules;
 use crate::ledger::record::NodeEntry;
@@ -130,7 +130,7 @@ pub(super) struct EntryQuery {
 }
 
 async fn entry(caller: &Caller, path: &str) -> Result<EntryView, Problem> {
-    let Json(entry) = tree::stat(caller.clone(), Query(PathQuery { path: path.to_owned(), version: None })).await?;
+    let Json(entry) = tree::stat(caller.clone(), Query(StatQuery { path: path.to_owned() })).await?;
     Ok(entry)
 }
 
