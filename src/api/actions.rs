@@ -121,4 +121,28 @@ pub enum ActionView {
         /// The root from now on.
         new: Option<String>,
     },
+    /// Credits are put behind a node.
+    ValidatorJoin {
+        /// The node.
+        node: String,
+        /// Credits.
+        stake: u64,
+    },
+    /// A validator asks for its way out.
+    ValidatorLeave {
+        /// The node.
+        node: String,
+    },
+    /// A validator is to have another key.
+    ValidatorRotateKey {
+        /// The node that votes.
+        node: String,
+        /// The node that takes its place.
+        new: String,
+    },
+    /// A validator asks to be let out of jail.
+    ValidatorUnjail {
+        /// The node.
+        node: String,
+    },
 }

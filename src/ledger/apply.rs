@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, root, share, slot, transfer};
+use super::{audit, deal, node, payment, root, share, slot, transfer, validator};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -35,6 +35,9 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
             keys.push(Key::Root(tx.sender()));
             keys.extend(new.map(Key::File));
         }
+        Action::ValidatorJoin { node, .. } => validator::needs(&[node], &mut keys),
+        Action::ValidatorRotateKey { new, .. } => validator::needs(&[new], &mut keys),
+        Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } => validator::needs(&[], &mut keys),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -74,6 +77,10 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::ShareFile { file, to, sealed, until } => share::share(state, at, &sender, file, to, sealed, *until),
         Action::UnshareFile { file, to } => share::unshare(state, at, &sender, file, to),
         Action::SetRoot { expect, new } => root::set(state, &sender, *expect, *new),
+        Action::ValidatorJoin { node, stake } => validator::join(state, at, &sender, node, *stake),
+        Action::ValidatorLeave { node } => validator::leave(state, at, &sender, node),
+        Action::ValidatorRotateKey { node, new } => validator::rotate(state, at, &sender, node, new),
+        Action::ValidatorUnjail { node } => validator::unjail(state, at, &sender, node),
     }
 }
 
@@ -94,7 +101,11 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         | Action::RegisterNode(_)
         | Action::DrainNode { .. }
         | Action::RenewFile { .. }
-        | Action::SetRoot { .. } => 0,
+        | Action::SetRoot { .. }
+        | Action::ValidatorJoin { .. }
+        | Action::ValidatorLeave { .. }
+        | Action::ValidatorRotateKey { .. }
+        | Action::ValidatorUnjail { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)
 }

@@ -120,6 +120,8 @@ pub(super) struct Inner {
     pub slots: Option<Slots>,
     pub lacking: Lacking,
     pub key: crate::crypto::SecretKey,
+    /// Head of its hash chain for the beacon.
+    pub beacon_head: [u8; 32],
     pub net: NetHandle,
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,

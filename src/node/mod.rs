@@ -26,6 +26,7 @@ pub mod start;
 mod testing;
 pub mod tree;
 pub mod users;
+pub mod validator;
 
 pub use handle::{Handle, NodeError};
 pub use start::{Node, NodeFailure, Start, start};

@@ -151,21 +151,14 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let (low, disk) = watch::channel(None);
     let watching = disk::watch(home.clone(), config.node.disk_reserve.get(), low, chain_in.clone(), stop.clone());
     let beacon = BeaconChain::of(&signer.seed(), 0);
-    let parts = Parts {
-        config: core.clone(),
-        set: set.clone(),
-        reader: reader.clone(),
-        mempool: mempool.clone(),
-        beacon,
-        clock,
-    };
+    let beacon_head = beacon.head();
+    let parts = Parts { config: core.clone(), reader: reader.clone(), mempool: mempool.clone(), beacon, clock };
     let (commands, exec) = start_exec(LedgerApp::new(parts), chain_in.clone(), stop.clone())?;
-    let is_validator = set.index_of(&key.public().node_id()).is_some();
     let links = NetLinks {
         net: net.clone(),
         chain: chain_in.clone(),
         runtime: tokio::runtime::Handle::current(),
-        validates: is_validator,
+        validates: false,
     };
     let setup = Setup {
         db: store,
@@ -196,6 +189,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         slots,
         lacking: slots::damage::Lacking::default(),
         key,
+        beacon_head,
         net,
         mempool,
         chain: chain_in,

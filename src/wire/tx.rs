@@ -160,6 +160,30 @@ pub enum Action {
         /// The root from now on, a final file of the sender; nothing to have no tree any more.
         new: Option<FileId>,
     },
+    /// Puts credits behind a node, so that it becomes a validator, or a weightier one. Takes back a wish to leave.
+    ValidatorJoin {
+        /// The node, registered by the sender as a validator.
+        node: NodeId,
+        /// Credits to add to its stake; 0 only for one that has a stake.
+        stake: Amount,
+    },
+    /// Asks for a validator's way out: it stops when the set without it begins, and its stake comes back later.
+    ValidatorLeave {
+        /// The node.
+        node: NodeId,
+    },
+    /// Gives a stake another key at the end of an epoch; the old one is not used again.
+    ValidatorRotateKey {
+        /// The node that has the stake.
+        node: NodeId,
+        /// The node that takes its place, registered by the sender as a validator.
+        new: NodeId,
+    },
+    /// Ends a validator's time in jail, when it has been there long enough.
+    ValidatorUnjail {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl Action {
@@ -179,6 +203,10 @@ impl Action {
             Self::ShareFile { .. } => "share_file",
             Self::UnshareFile { .. } => "unshare_file",
             Self::SetRoot { .. } => "set_root",
+            Self::ValidatorJoin { .. } => "validator_join",
+            Self::ValidatorLeave { .. } => "validator_leave",
+            Self::ValidatorRotateKey { .. } => "validator_rotate_key",
+            Self::ValidatorUnjail { .. } => "validator_unjail",
         }
     }
 }

@@ -322,7 +322,11 @@ impl Shaped {
             | Action::DrainNode { .. }
             | Action::SettleFile { .. }
             | Action::UnshareFile { .. }
-            | Action::SetRoot { .. } => {}
+            | Action::SetRoot { .. }
+            | Action::ValidatorJoin { .. }
+            | Action::ValidatorLeave { .. }
+            | Action::ValidatorRotateKey { .. }
+            | Action::ValidatorUnjail { .. } => {}
         }
         let encoded = super::encode(&tx);
         if encoded.len() > limits::TX_BYTES_MAX {
@@ -389,7 +393,11 @@ fn each_signature(
         | Action::RenewFile { .. }
         | Action::ShareFile { .. }
         | Action::UnshareFile { .. }
-        | Action::SetRoot { .. } => Ok(()),
+        | Action::SetRoot { .. }
+        | Action::ValidatorJoin { .. }
+        | Action::ValidatorLeave { .. }
+        | Action::ValidatorRotateKey { .. }
+        | Action::ValidatorUnjail { .. } => Ok(()),
     }
 }
 

@@ -226,6 +226,10 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::ShareFile { file, to: key(1).public().account_id(), sealed: vec![5; 3], until: None }),
         signed(Action::UnshareFile { file, to: key(1).public().account_id() }),
         signed(Action::SetRoot { expect: None, new: Some(file) }),
+        signed(Action::ValidatorJoin { node: node_id, stake: Amount::new(9) }),
+        signed(Action::ValidatorLeave { node: node_id }),
+        signed(Action::ValidatorRotateKey { node: node_id, new: key(8).public().node_id() }),
+        signed(Action::ValidatorUnjail { node: node_id }),
     ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));

@@ -22,3 +22,4 @@ mod thresholds;
 mod tree;
 mod uploads;
 mod users;
+mod validators;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::consensus::{self, EpochContext};
 use crate::ledger::{Key, Record};
-use crate::node::app::read_record;
+use crate::node::app::{read_record, replaced};
 use crate::store::StoreError;
 use crate::types::{Epoch, Height};
 use crate::wire::{Certificate, Header, ValidatorSet};
@@ -28,15 +28,14 @@ pub(super) fn epoch_headers(
     first.map_or(Ok(Vec::new()), |first| snapshot.headers(first, count))
 }
 
-/// The contexts of an epoch and of the one before it.
+/// The contexts of an epoch, which has this set, and of the one before it.
 pub(super) fn contexts(
     config: &consensus::Config,
     set: &Arc<ValidatorSet>,
     snapshot: &crate::store::Snapshot,
     epoch: Epoch,
 ) -> Result<(EpochContext, Option<EpochContext>), StoreError> {
-    let context = |epoch: Epoch| -> Result<EpochContext, StoreError> {
-        let set = set.clone();
+    let context = |epoch: Epoch, set: Arc<ValidatorSet>| -> Result<EpochContext, StoreError> {
         let Some(previous) = epoch.prev() else {
             let opening = Certificate::genesis(config.genesis);
             return Ok(EpochContext { epoch, set, skip: Vec::new(), opening });
@@ -51,7 +50,9 @@ pub(super) fn contexts(
         };
         Ok(EpochContext { epoch, set, skip, opening })
     };
-    Ok((context(epoch)?, epoch.prev().map(context).transpose()?))
+    let before = replaced(snapshot, epoch)?.map_or_else(|| set.clone(), Arc::new);
+    let previous = epoch.prev().map(|previous| context(previous, before)).transpose()?;
+    Ok((context(epoch, set.clone())?, previous))
 }
 
 /// The commit certificate that made this height final, or the genesis certificate.
