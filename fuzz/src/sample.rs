@@ -264,6 +264,7 @@ pub fn txs() -> Vec<Tx> {
         Action::ValidatorLeave { node: node_key.public().node_id() },
         Action::ValidatorRotateKey { node: keys()[0].public().node_id(), new: node_key.public().node_id() },
         Action::ValidatorUnjail { node: node_key.public().node_id() },
+        Action::Accuse(Box::new(evidence())),
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
 }
@@ -307,6 +308,7 @@ pub fn bundle(key: &Key) -> Bundle {
         key: key.bytes(),
         record: record(key).map(|record| record.bytes()),
         proof: state_proof(key),
+        changes: Vec::new(),
         headers: vec![block().block.header],
         certificate: certified(VoteKind::Commit),
     }

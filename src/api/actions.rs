@@ -140,6 +140,11 @@ pub enum ActionView {
         /// The node that takes its place.
         new: String,
     },
+    /// A validator is shown to have contradicted itself.
+    Accuse {
+        /// The node.
+        node: String,
+    },
     /// A validator asks to be let out of jail.
     ValidatorUnjail {
         /// The node.

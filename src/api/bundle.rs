@@ -86,6 +86,7 @@ fn subject(key: &Key) -> String {
         Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally | Key::Stakes => {
             format!("{key:?}")
         }
+        Key::Forfeited => "forfeited stakes".to_owned(),
         Key::Replaced(epoch) => format!("validators replaced in epoch {epoch}"),
         Key::Operator(_) | Key::DueCount(_) | Key::Due(..) => format!("{key:?}"),
     }

@@ -71,6 +71,7 @@ pub fn action(action: &Action) -> ActionView {
         Action::ValidatorRotateKey { node, new } => {
             ActionView::ValidatorRotateKey { node: node.to_string(), new: new.to_string() }
         }
+        Action::Accuse(evidence) => ActionView::Accuse { node: evidence.node.to_string() },
         Action::ValidatorUnjail { node } => ActionView::ValidatorUnjail { node: node.to_string() },
     }
 }

@@ -41,6 +41,8 @@ pub struct StakeView {
     /// The epoch with which the credits are back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returns_epoch: Option<u64>,
+    /// Whether it contradicted itself: it lost a part of the stake and is jailed for good.
+    pub punished: bool,
     /// The first epoch in which its time in jail may end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jailed_until_epoch: Option<u64>,
@@ -182,7 +184,8 @@ fn stake_view(stake: &Stake, power: u64, wanted_power: u64, name: Option<String>
         since: stake.since.get(),
         missed_epochs: stake.missed,
         returns_epoch: stake.unbonds.map(|epoch| epoch.get()),
-        jailed_until_epoch: stake.jailed.map(|epoch| epoch.get()),
+        punished: stake.punished,
+        jailed_until_epoch: stake.jailed.filter(|_| !stake.punished).map(|epoch| epoch.get()),
         successor: stake.successor.map(|node| node.to_string()),
     }
 }

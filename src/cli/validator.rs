@@ -15,7 +15,8 @@ const STATUS: &str = "Examples:
   trullo validator status --json | jq '.stakes[] | select(.state == \"waiting\")'
 
 States: active (votes), waiting (for its turn), leaving (votes until the set without it begins), unbonding (out; the
-stake comes back with the epoch shown), jailed (out; see `validator unjail`). A node in --home with a stake is marked.";
+stake comes back with the epoch shown), jailed (out; see `validator unjail`), punished (it contradicted itself, lost a
+part of its stake and never votes with the rest; `validator leave` gives that back). The node in --home is marked.";
 
 const JOIN: &str = "Examples:
   trullo --home ~/net validator join --stake 5000 --dry-run
@@ -179,6 +180,10 @@ fn quorum_rows(quorum: &QuorumView) -> Vec<(&'static str, String)> {
 }
 
 fn state_of(stake: &StakeView) -> String {
+    if stake.punished {
+        let returns = stake.returns_epoch.map(|epoch| format!(", unbonding until epoch {epoch}"));
+        return format!("punished{}", returns.unwrap_or_default());
+    }
     match (stake.returns_epoch, stake.jailed_until_epoch) {
         (_, Some(until)) => format!("jailed until epoch {until} at least"),
         (Some(returns), None) => format!("unbonding until epoch {returns}"),

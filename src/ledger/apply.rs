@@ -38,6 +38,7 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         Action::ValidatorJoin { node, .. } => validator::needs(&[node], &mut keys),
         Action::ValidatorRotateKey { new, .. } => validator::needs(&[new], &mut keys),
         Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } => validator::needs(&[], &mut keys),
+        Action::Accuse(_) => keys.extend([Key::Stakes, Key::Forfeited]),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -80,6 +81,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::ValidatorJoin { node, stake } => validator::join(state, at, &sender, node, *stake),
         Action::ValidatorLeave { node } => validator::leave(state, at, &sender, node),
         Action::ValidatorRotateKey { node, new } => validator::rotate(state, at, &sender, node, new),
+        Action::Accuse(evidence) => validator::accuse(state, at, evidence),
         Action::ValidatorUnjail { node } => validator::unjail(state, at, &sender, node),
     }
 }
@@ -105,6 +107,7 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         | Action::ValidatorJoin { .. }
         | Action::ValidatorLeave { .. }
         | Action::ValidatorRotateKey { .. }
+        | Action::Accuse(_)
         | Action::ValidatorUnjail { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)

@@ -190,6 +190,13 @@ pub enum Event {
         /// The first epoch in which it may ask to be let out.
         until: Epoch,
     },
+    /// A validator lost credits because it contradicted itself.
+    ValidatorPunished {
+        /// The node that signed both.
+        node: NodeId,
+        /// How much.
+        lost: Amount,
+    },
     /// A validator has another key.
     ValidatorKeyRotated {
         /// The node that voted.
@@ -247,6 +254,7 @@ impl Event {
             Self::ValidatorRotating { .. } => "validator_rotating",
             Self::ValidatorUnjailed(_) => "validator_unjailed",
             Self::ValidatorJailed { .. } => "validator_jailed",
+            Self::ValidatorPunished { .. } => "validator_punished",
             Self::ValidatorKeyRotated { .. } => "validator_key_rotated",
             Self::StakeReturned { .. } => "stake_returned",
             Self::ValidatorSetChanged { .. } => "validator_set_changed",

@@ -27,7 +27,7 @@ fn one_content_has_one_chain_id_and_one_block() {
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
     expect_test::expect!["0016c1b129d9162270e674734e2e99678d07af6d80b548930fad0b296d09fabd"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["01e1840bc2b95b8fefde3b076c0a288b07dafc4006cd1f22ec255ab63fffc2e5"]
+    expect_test::expect!["39da3924e36a966ceb8fd92ff3c7462ef45c5caeadf6abddeec6dea28df966ba"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 

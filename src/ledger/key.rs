@@ -23,6 +23,8 @@ pub enum Key {
     Tally,
     /// The credits behind validators: `Record::Stakes`.
     Stakes,
+    /// What validators lost that contradicted themselves: `Record::Forfeited`. Missing while nothing was.
+    Forfeited,
     /// The validators whose place others took when an epoch began: `Record::Validators`. Missing where nothing changed.
     Replaced(Epoch),
     /// An account: `Record::Account`.
@@ -68,7 +70,8 @@ const SKIP_LIST: u8 = 0x04;
 const OPERATOR_COUNT: u8 = 0x05;
 const TALLY: u8 = 0x06;
 const STAKES: u8 = 0x07;
-const REPLACED: u8 = 0x08;
+const FORFEITED: u8 = 0x08;
+const REPLACED: u8 = 0x09;
 const ACCOUNT: u8 = 0x10;
 const ROOT: u8 = 0x11;
 const NODE: u8 = 0x20;
@@ -101,6 +104,7 @@ impl Key {
             Self::OperatorCount => (OPERATOR_COUNT, [&[], &[], &[]]),
             Self::Tally => (TALLY, [&[], &[], &[]]),
             Self::Stakes => (STAKES, [&[], &[], &[]]),
+            Self::Forfeited => (FORFEITED, [&[], &[], &[]]),
             Self::Replaced(epoch) => (REPLACED, [&epoch.get().to_be_bytes(), &[], &[]]),
             Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
             Self::Root(id) => (ROOT, [id.as_bytes(), &[], &[]]),
@@ -163,7 +167,9 @@ impl Key {
                 Self::Due(Height::new(u64::from_be_bytes(*height)), index)
             }
             REPLACED => Self::Replaced(Epoch::new(u64::from_be_bytes(rest.try_into().ok()?))),
-            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY | STAKES if !rest.is_empty() => return None,
+            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY | STAKES | FORFEITED if !rest.is_empty() => {
+                return None;
+            }
             PARAMS => Self::Params,
             TIP => Self::Tip,
             VALIDATORS => Self::Validators,
@@ -171,6 +177,7 @@ impl Key {
             OPERATOR_COUNT => Self::OperatorCount,
             TALLY => Self::Tally,
             STAKES => Self::Stakes,
+            FORFEITED => Self::Forfeited,
             _ => return None,
         };
         Some(key)
@@ -243,6 +250,7 @@ mod tests {
             Just(Key::OperatorCount),
             Just(Key::Tally),
             Just(Key::Stakes),
+            Just(Key::Forfeited),
             any::<u64>().prop_map(|epoch| Key::Replaced(Epoch::new(epoch))),
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Root(AccountId::from_bytes(raw))),

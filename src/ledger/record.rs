@@ -69,6 +69,8 @@ pub enum Record {
     },
     /// At `Key::Shares`: with whom, strictly ascending and at least one; each has a `Record::Share` with the same last height.
     Shares(Vec<Shared>),
+    /// At `Key::Forfeited`: credits that nobody has any more; they count to the supply.
+    Forfeited(Amount),
     /// At `Key::Stakes`: ascending by node.
     Stakes(Vec<Stake>),
     /// At `Key::Root`: a file of the account, final when it became the root.
@@ -97,6 +99,7 @@ impl Record {
             Self::Tip(_) => matches!(key, Key::Tip),
             Self::Validators(_) => matches!(key, Key::Validators | Key::Replaced(_)),
             Self::Stakes(_) => matches!(key, Key::Stakes),
+            Self::Forfeited(_) => matches!(key, Key::Forfeited),
             Self::SkipList(_) => matches!(key, Key::SkipList),
             Self::OperatorCount(_) => matches!(key, Key::OperatorCount),
             Self::Account(_) => matches!(key, Key::Account(_)),

@@ -363,6 +363,9 @@ pub enum Reject {
         /// That epoch.
         until: Epoch,
     },
+    /// The validator has contradicted itself.
+    #[error("validator {0} contradicted itself and was punished for it; its stake never votes again")]
+    Punished(NodeId),
     /// The validator is not in jail.
     #[error("validator {0} is not in jail")]
     NotJailed(NodeId),
@@ -422,6 +425,7 @@ impl Reject {
             Self::TooManyKeys { .. } => "too_many_keys",
             Self::Leaving(_) => "leaving",
             Self::Jailed { .. } => "jailed",
+            Self::Punished(_) => "punished",
             Self::NotJailed(_) => "not_jailed",
         }
     }

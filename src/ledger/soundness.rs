@@ -140,6 +140,10 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
 fn credits(state: &MemoryState) -> Option<Amount> {
     let escrow = |sum: Amount, (_, deal): (FileId, &Deal)| sum.checked_add(deal.escrow);
     let held = deals(state).try_fold(state.balances()?, escrow)?;
+    let held = match state.get(&Key::Forfeited) {
+        Some(Record::Forfeited(lost)) => held.checked_add(*lost)?,
+        _ => held,
+    };
     stakes(state).iter().try_fold(held, |sum, stake| sum.checked_add(stake.staked))
 }
 

@@ -65,6 +65,8 @@ pub struct Stake {
     pub unbonds: Option<Epoch>,
     /// Set when it is jailed: the first epoch in which that may end.
     pub jailed: Option<Epoch>,
+    /// Whether it has lost a part for a contradiction: then it is jailed for good.
+    pub punished: bool,
     /// Epochs in a row for which it was on the skip list.
     pub missed: u32,
     /// The node that is to take its place.
@@ -77,16 +79,32 @@ impl Stake {
     /// A stake of a node that had none.
     pub fn new(node: NodeId, account: AccountId, staked: Amount, since: Height) -> Self {
         let (unbonds, jailed, successor, retired) = (None, None, None, Vec::new());
-        Self { node, account, staked, since, leaving: false, unbonds, jailed, missed: 0, successor, retired }
+        Self {
+            node,
+            account,
+            staked,
+            since,
+            leaving: false,
+            unbonds,
+            jailed,
+            punished: false,
+            missed: 0,
+            successor,
+            retired,
+        }
     }
     /// The power that it is to have.
     pub fn wanted(&self, params: &ValidatorParams) -> u64 {
         let out = self.leaving || self.jailed.is_some();
         if out { 0 } else { self.staked.get().checked_div(params.stake_unit).unwrap_or(0) }
     }
+    /// Whether the stake answers for what a node signed.
+    pub fn answers_for(&self, node: &NodeId) -> bool {
+        self.node == *node || self.retired.iter().any(|(key, _)| key == node)
+    }
     /// Whether a node has the stake, had it, or is to have it.
     pub fn concerns(&self, node: &NodeId) -> bool {
-        self.node == *node || self.successor.as_ref() == Some(node) || self.retired.iter().any(|(key, _)| key == node)
+        self.answers_for(node) || self.successor.as_ref() == Some(node)
     }
     /// Its state's stable name, given its power in the set, for JSON and people.
     pub const fn state(&self, power: u64) -> &'static str {

@@ -10,8 +10,9 @@ use super::testing::*;
 use super::turnover::{Ended, Turnover, step, turn};
 use super::*;
 use crate::crypto::SecretKey;
-use crate::types::{AccountId, Amount, Epoch, Height, NodeId, Role};
-use crate::wire::Action;
+use crate::types::{AccountId, Amount, BlockHash, Epoch, Height, NodeId, Role, Round, View};
+use crate::wire::certificate::Statement;
+use crate::wire::{Action, Evidence, Malformed, Tx, TxBody, VerifiedTx, VoteKind};
 
 const UNIT: u64 = 10;
 
@@ -193,6 +194,64 @@ fn a_node_without_a_running_hash_chain_waits_for_it() {
     chain.block(&[]);
     end_epoch(&mut chain);
     assert_eq!(power(&chain, &store(0)), 1);
+}
+
+fn double_vote(chain: &Chain, key: &SecretKey) -> Action {
+    let round = Round::new(Epoch::ZERO, View::new(1));
+    let vote = |block: u8| {
+        let block = BlockHash::from_bytes([block; 32]);
+        let said = Statement::Vote { kind: VoteKind::Prepare, round, height: Height::new(1), block };
+        (said, said.sign(&chain.id, key))
+    };
+    Action::Accuse(Box::new(Evidence { node: key.public().node_id(), first: vote(1), second: vote(2) }))
+}
+
+#[test]
+fn who_contradicts_itself_is_punished_once_and_never_votes_with_that_stake_again() {
+    let mut chain = Chain::new();
+    let (node, evidence) = (validator(1), double_vote(&chain, &validator_key(1)));
+    assert_eq!(chain.act(2, evidence.clone()), Outcome::Applied);
+    assert_eq!(stake(&chain, &node).map(|stake| (stake.staked.get(), stake.punished)), Some((9, true)));
+    assert_eq!(chain.state.get(&Key::Forfeited), Some(&Record::Forfeited(Amount::new(1))));
+    assert_eq!(chain.state.audit(), Ok(()), "what is lost counts to the supply");
+    assert_eq!(refused(chain.act(3, evidence)), Reject::Punished(node));
+    end_epoch(&mut chain);
+    assert_eq!((power(&chain, &node), set(&chain).len()), (0, 3));
+    assert_eq!(refused(chain.act(0, Action::ValidatorUnjail { node })), Reject::Punished(node));
+    assert_eq!(refused(chain.act(0, join(node, 100))), Reject::Punished(node));
+    assert_eq!(chain.act(0, Action::ValidatorLeave { node }), Outcome::Applied, "the rest is its owner's");
+    let stranger = double_vote(&chain, &SecretKey::from_seed(&[122; 32]));
+    assert!(matches!(refused(chain.act(2, stranger)), Reject::NoStake(_)));
+}
+
+#[test]
+fn a_stake_answers_for_its_old_key_too() {
+    let key = SecretKey::from_seed(&[120; 32]);
+    let (mut chain, new) = (Chain::new(), key.public().node_id());
+    let mut node = announcement(&key, "validator 0", Role::Validator);
+    node.bind(&chain.id, &account(0), &key);
+    chain.act(0, Action::RegisterNode(Box::new(node)));
+    chain.act(0, Action::ValidatorRotateKey { node: validator(0), new });
+    end_epoch(&mut chain);
+    let evidence = double_vote(&chain, &validator_key(0));
+    assert_eq!(chain.act(2, evidence), Outcome::Applied);
+    assert_eq!(stake(&chain, &new).map(|stake| stake.punished), Some(true));
+}
+
+#[test]
+fn one_statement_twice_or_that_of_another_is_no_evidence() {
+    let chain = Chain::new();
+    let Action::Accuse(good) = double_vote(&chain, &validator_key(1)) else { panic!("an accusation") };
+    let check = |evidence: Evidence| {
+        let action = Action::Accuse(Box::new(evidence));
+        let body = TxBody { chain: chain.id, sender: account(2), nonce: 0, action };
+        VerifiedTx::verify(&chain.id, Tx::sign(body, &user(2))).map(|_| ())
+    };
+    assert_eq!(check(*good.clone()), Ok(()));
+    let same = Evidence { second: good.first, ..*good.clone() };
+    assert_eq!(check(same), Err(Malformed::Evidence(good.node)));
+    let foreign = Evidence { node: validator(2), ..*good };
+    assert_eq!(check(foreign), Err(Malformed::Evidence(validator(2))));
 }
 
 // The rule alone.

@@ -7,9 +7,13 @@ use super::effects::{Effects, Event};
 use super::key::Key;
 use super::record::{NodeEntry, Record, ValidatorEntry};
 use super::reject::Reject;
-use super::stake::Stake;
+use super::stake::{PERMILLE, Stake};
 use super::state::State;
 use crate::types::{AccountId, Amount, Epoch, NodeId, Role, limits};
+use crate::wire::Evidence;
+
+/// The end of a time in jail that has none.
+const FOR_GOOD: Epoch = Epoch::new(u64::MAX);
 
 pub(super) fn needs(nodes: &[&NodeId], keys: &mut Vec<Key>) {
     keys.push(Key::Stakes);
@@ -77,6 +81,9 @@ pub(super) fn join(
         account.balance.checked_sub(amount).ok_or(Reject::Funds { have: account.balance, need: amount })?;
     let have = match own(&mut stakes, node, sender) {
         Ok(stake) => {
+            if stake.punished {
+                return Err(Reject::Punished(*node));
+            }
             if let Some(until) = stake.jailed {
                 return Err(Reject::Jailed { node: *node, until });
             }
@@ -153,11 +160,40 @@ pub(super) fn rotate(
     Ok(draft.done())
 }
 
-/// Ends a time in jail. Errors: `NoStake`, `NodeOwner`, `NotJailed`, `Jailed`.
+/// Punishes a validator that contradicted itself, once: a part of the stake that answers for it is forfeited, and the rest never
+/// votes again. The transaction has proven it. Errors: `NoStake`, `Punished`.
+pub(super) fn accuse(state: &State, at: &BlockContext, evidence: &Evidence) -> Result<Effects, Reject> {
+    let mut draft = Draft::new(state, at.height);
+    let mut stakes = stakes(&draft);
+    let node = evidence.node;
+    let stake = stakes.iter_mut().find(|stake| stake.answers_for(&node)).ok_or(Reject::NoStake(node))?;
+    if stake.punished {
+        return Err(Reject::Punished(node));
+    }
+    let permille = draft.params().map_or(0, |params| params.validators.slash_permille);
+    let share = u128::from(stake.staked.get()).saturating_mul(permille.into()) / u128::from(PERMILLE);
+    let lost = Amount::new(u64::try_from(share).unwrap_or(u64::MAX));
+    stake.staked = stake.staked.checked_sub(lost).unwrap_or_default();
+    (stake.punished, stake.jailed, stake.successor, stake.since) = (true, Some(FOR_GOOD), None, at.height);
+    let held = match draft.record(&Key::Forfeited) {
+        Some(Record::Forfeited(held)) => *held,
+        _ => Amount::ZERO,
+    };
+    let forfeited = held.checked_add(lost).expect("all credits together fit");
+    draft.put(Key::Forfeited, Record::Forfeited(forfeited));
+    draft.put(Key::Stakes, Record::Stakes(stakes));
+    draft.event(Event::ValidatorPunished { node, lost });
+    Ok(draft.done())
+}
+
+/// Ends a time in jail. Errors: `NoStake`, `NodeOwner`, `Punished`, `NotJailed`, `Jailed`.
 pub(super) fn unjail(state: &State, at: &BlockContext, sender: &AccountId, node: &NodeId) -> Result<Effects, Reject> {
     let mut draft = Draft::new(state, at.height);
     let mut stakes = stakes(&draft);
     let stake = own(&mut stakes, node, sender)?;
+    if stake.punished {
+        return Err(Reject::Punished(*node));
+    }
     let until = stake.jailed.ok_or(Reject::NotJailed(*node))?;
     if at.round.epoch < until {
         return Err(Reject::Jailed { node: *node, until });

@@ -94,6 +94,8 @@ fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
     }
     tracing::error!(validator = ?evidence.node, "evidence: a validator contradicted itself");
     handle.metrics().evidence.inc();
+    // A full queue has enough of it.
+    let _ = handle.inner.accusations.try_send(evidence);
     Verdict::Accept
 }
 

@@ -24,6 +24,8 @@ pub struct NetLinks {
     pub chain: mpsc::Sender<Input>,
     /// Runs requests.
     pub runtime: tokio::runtime::Handle,
+    /// Where evidence goes to be put on the ledger.
+    pub accusations: mpsc::Sender<Evidence>,
     /// Whether this node is a validator: those talk with each other, and tell the rest of what becomes final. The chain says.
     pub validates: bool,
 }
@@ -82,6 +84,8 @@ impl Links for NetLinks {
     }
     fn evidence(&mut self, evidence: &Evidence) {
         tracing::error!(validator = ?evidence.node, "a validator contradicted itself; the evidence is gossiped");
+        // A full queue has enough of it; others have seen it too.
+        let _ = self.accusations.try_send(evidence.clone());
         if let Err(error) = self.net.gossip(Topic::Evidence, wire::encode(evidence)) {
             tracing::warn!(%error, "evidence was not gossiped");
         }

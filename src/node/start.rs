@@ -20,7 +20,7 @@ use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{files, gossip, keeper, slots};
+use super::{accuse, files, gossip, keeper, slots};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -146,6 +146,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));
     let net::Inboxes { consensus: messages, gossip, requests, streams } = inboxes;
     let (chain_in, inputs) = mpsc::channel(limits::CHAIN_INBOX_MAX);
+    let (accusations, accused) = mpsc::channel(accuse::WAITING_MAX);
     let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (status_in, status) = watch::channel(None);
     let (low, disk) = watch::channel(None);
@@ -158,6 +159,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         net: net.clone(),
         chain: chain_in.clone(),
         runtime: tokio::runtime::Handle::current(),
+        accusations: accusations.clone(),
         validates: false,
     };
     let setup = Setup {
@@ -200,6 +202,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         clock,
         metrics,
         outbox,
+        accusations,
         denied: Mutex::new(BTreeSet::new()),
         trees: super::tree::Trees::default(),
         stop,
@@ -214,6 +217,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     handle.spawn(gossip::repeat_txs(handle.clone()));
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
+    handle.spawn(accuse::run(handle.clone(), accused));
     if handle.identity().account.is_some() {
         handle.spawn(files::late::run(handle.clone()));
         handle.spawn(files::watch::run(handle.clone()));

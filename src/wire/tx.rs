@@ -2,6 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::evidence::Evidence;
 use super::file::{PublicManifest, StorageReceipt};
 use crate::crypto::{Domain, SecretKey, Signature, hash};
 use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, Height, NodeId, Roles, TxId};
@@ -179,6 +180,8 @@ pub enum Action {
         /// The node that takes its place, registered by the sender as a validator.
         new: NodeId,
     },
+    /// Shows that a validator contradicted itself: it loses a part of its stake and never votes with the rest.
+    Accuse(Box<Evidence>),
     /// Ends a validator's time in jail, when it has been there long enough.
     ValidatorUnjail {
         /// The node.
@@ -206,6 +209,7 @@ impl Action {
             Self::ValidatorJoin { .. } => "validator_join",
             Self::ValidatorLeave { .. } => "validator_leave",
             Self::ValidatorRotateKey { .. } => "validator_rotate_key",
+            Self::Accuse(_) => "accuse",
             Self::ValidatorUnjail { .. } => "validator_unjail",
         }
     }

@@ -8,7 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use trullo::crypto::SecretKey;
+use trullo::node::validator::Standing;
+use trullo::types::{Amount, BlockHash, Epoch, Height, Round, View};
+use trullo::wire::certificate::Statement;
+use trullo::wire::{Action, Evidence, Topic, VoteKind, encode};
 
+use crate::cluster::{Cluster, PATIENCE};
 use crate::processes::{Testnet, failure, json, trullo, until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -129,6 +135,44 @@ fn proves_offline(net: &Testnet) {
     let proven = json(&["verify", &path, "--genesis", &genesis, "--json"]);
     assert_eq!(proven["verified"], true, "{proven}");
     assert!(proven["set_changes"].as_u64() >= Some(2), "{proven}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_contradicts_itself_loses_its_place_and_a_part_of_its_stake() {
+    let mut cluster = Cluster::new(5, 0, 1);
+    cluster.start_all().await;
+    cluster.reach(1).await;
+    let (chain, user) = (cluster.genesis.chain_id(), cluster.handle("user-1"));
+    let key = SecretKey::from_seed(&[5; 32]);
+    let node = key.public().node_id();
+    assert_eq!(cluster.handle("validator-5").identity().node, node);
+    let vote = |block: u8| {
+        let (round, block) = (Round::new(Epoch::ZERO, View::new(1)), BlockHash::from_bytes([block; 32]));
+        let said = Statement::Vote { kind: VoteKind::Commit, round, height: Height::new(1), block };
+        (said, said.sign(&chain, &key))
+    };
+    let evidence = Evidence { node, first: vote(1), second: vote(2) };
+    // Any node may tell; validators put it on the chain by themselves.
+    user.net().gossip(Topic::Evidence, encode(&evidence)).expect("room for a command");
+    let mut tips = user.reader().watch();
+    let out = async {
+        loop {
+            let standing = Standing::read(&user).expect("a readable state");
+            let punished = standing.stakes.iter().find(|stake| stake.node == node).is_some_and(|stake| stake.punished);
+            if punished && standing.set.iter().all(|entry| entry.node != node) {
+                return standing;
+            }
+            tips.changed().await.expect("it runs on");
+        }
+    };
+    let standing = tokio::time::timeout(PATIENCE, out).await.expect("the others make it final");
+    let stake = standing.stakes.iter().find(|stake| stake.node == node).map(|stake| stake.staked.get());
+    assert_eq!((standing.set.len(), stake), (4, Some(900)));
+    cluster.stop("validator-1").await;
+    let to = cluster.member("validator-2").keys.account_id();
+    let action = Action::Transfer { to, amount: Amount::new(1), memo: String::new() };
+    user.act(action, PATIENCE).await.expect("three of the four that are left go on");
+    cluster.stop_all().await;
 }
 
 /// A node that the test runs itself.
