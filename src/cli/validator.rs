@@ -27,7 +27,7 @@ The credits are taken from the account of --home and stay behind its node; the n
 if it is not. Wishes are looked at with the last block of an epoch: of all power a third comes at most with one
 epoch, the oldest wish first, and what is more follows with later ones. A node whose registration changed its hash
 chain begins two epochs later. Keep it running: when its power counts, its silence counts too.
-Exit 8: refused, with the reason. Exit 9: nothing would change.";
+Exit 6: the node is behind; let it catch up first. Exit 8: refused, with the reason. Exit 9: nothing would change.";
 
 const LEAVE: &str = "Examples:
   trullo --home net/validator-4 validator leave --dry-run

@@ -196,6 +196,25 @@ fn a_node_without_a_running_hash_chain_waits_for_it() {
     assert_eq!(power(&chain, &store(0)), 1);
 }
 
+#[test]
+fn who_is_jailed_comes_back_when_its_time_is_over_and_it_asks() {
+    let mut chain = Chain::new();
+    let node = validator(0);
+    let Some(Record::Stakes(mut stakes)) = chain.state.get(&Key::Stakes).cloned() else { panic!("no stakes") };
+    stakes.iter_mut().filter(|stake| stake.node == node).for_each(|stake| stake.jailed = Some(Epoch::new(2)));
+    chain.state.plant(Key::Stakes, Record::Stakes(stakes));
+    end_epoch(&mut chain);
+    assert_eq!(power(&chain, &node), 0);
+    let until = Epoch::new(2);
+    assert_eq!(refused(chain.act(0, Action::ValidatorUnjail { node })), Reject::Jailed { node, until });
+    assert_eq!(refused(chain.act(0, join(node, UNIT))), Reject::Jailed { node, until });
+    end_epoch(&mut chain);
+    assert_eq!(power(&chain, &node), 0, "nobody comes back without asking");
+    assert_eq!(chain.act(0, Action::ValidatorUnjail { node }), Outcome::Applied);
+    end_epoch(&mut chain);
+    assert_eq!(power(&chain, &node), 1);
+}
+
 fn double_vote(chain: &Chain, key: &SecretKey) -> Action {
     let round = Round::new(Epoch::ZERO, View::new(1));
     let vote = |block: u8| {

@@ -171,8 +171,9 @@ pub(super) fn accuse(state: &State, at: &BlockContext, evidence: &Evidence) -> R
         return Err(Reject::Punished(node));
     }
     let permille = draft.params().map_or(0, |params| params.validators.slash_permille);
-    let share = u128::from(stake.staked.get()).saturating_mul(permille.into()) / u128::from(PERMILLE);
-    let lost = Amount::new(u64::try_from(share).unwrap_or(u64::MAX));
+    let parts = u128::from(stake.staked.get()).saturating_mul(permille.into());
+    let share = parts.checked_div(PERMILLE.into()).and_then(|share| u64::try_from(share).ok());
+    let lost = Amount::new(share.unwrap_or(0));
     stake.staked = stake.staked.checked_sub(lost).unwrap_or_default();
     (stake.punished, stake.jailed, stake.successor, stake.since) = (true, Some(FOR_GOOD), None, at.height);
     let held = match draft.record(&Key::Forfeited) {

@@ -19,6 +19,8 @@ use crate::wire::{Action, Tx, TxBody, ValidatorSet, VerifiedTx};
 
 /// Epochs that an outlook goes through until something changes for the node.
 const EPOCHS_AHEAD: u64 = 16;
+/// Blocks that a node may be behind what validators say of themselves when it asks to vote: words of heights are seconds old.
+const BEHIND_MAX: u64 = 32;
 /// How long until a wish is on the ledger.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -110,8 +112,14 @@ pub fn outlook(handle: &Handle, wish: &Wish) -> Result<Outlook, NodeError> {
     Ok(Outlook { node, registers: actions.len() > 1, looked_at, now: set_of(&now)?, then: set_of(&then)?, stake })
 }
 
-/// Brings a wish onto the ledger. Errors: those of `outlook` and of `Handle::act`.
+/// Brings a wish onto the ledger. Errors: `Unavailable` while the node is behind and wants to vote; those of `outlook` and of `Handle::act`.
 pub async fn wish(handle: &Handle, wish: &Wish) -> Result<(Outlook, FinalTx), NodeError> {
+    let behind = handle.behind();
+    if matches!(wish, Wish::Join(_) | Wish::Rotate(_)) && behind > BEHIND_MAX {
+        let text =
+            format!("this node is {behind} blocks behind; as a validator it would be missed: ask again when it is up");
+        return Err(NodeError::Unavailable(text));
+    }
     // What is refused now is not worth a nonce.
     let mut seen = outlook(handle, wish)?;
     let mut last = None;

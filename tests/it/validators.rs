@@ -217,7 +217,7 @@ fn a_new_key_takes_the_place_of_a_validators_old_one() {
     let ready = || {
         let seen = trullo(&["--home", &home, "--json", "ledger", "status"]);
         let view: Value = serde_json::from_slice(&seen.stdout).unwrap_or_default();
-        view["height"].as_u64() > Some(3)
+        view["height"].as_u64().is_some_and(|height| height > 3 && height + 2 >= net.height("user-1"))
     };
     until("the new node follows", SOON, ready);
     let rotate = ["--home", &home, "--json", "validator", "rotate-key", "--from", &old];

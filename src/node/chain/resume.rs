@@ -67,3 +67,52 @@ pub(super) fn last_final(
     let certificate = snapshot.certificate(height)?;
     certificate.ok_or_else(|| StoreError::corrupted("certificates.v1", height.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::record::{StorageParams, ValidatorEntry};
+    use crate::node::app::validators;
+    use crate::node::chain::exec::{Application, BuildRequest};
+    use crate::node::clock::Clock;
+    use crate::node::testing;
+    use crate::node::validator::validators_of;
+    use crate::store::FinalBlock;
+    use crate::types::{NodeId, Round, View};
+    use crate::wire::VoteKind;
+
+    #[test]
+    fn a_node_that_went_down_between_two_epochs_knows_the_validators_of_both() {
+        let (home, mut genesis) = (tempfile::tempdir().expect("a directory"), testing::genesis());
+        (genesis.epoch_blocks, genesis.storage) = (1, StorageParams::usual(1));
+        let store = testing::store(home.path(), [1; 32], &genesis);
+        let mut app = testing::app(&store, &genesis, &testing::validator(), Clock::start());
+        let justify = Certificate::genesis(genesis.block().expect("a genesis block").hash());
+        let round = Round::new(Epoch::ZERO, View::new(1));
+        let request = BuildRequest { round, justify, height: Height::new(1), even_empty: true };
+        let executed = app.build(&request).expect("a readable state").expect("a block");
+        let end = executed.epoch_end.clone().expect("it is the last block of its epoch");
+        assert_eq!(end.set, testing::set(), "nobody asked for a change");
+        // As if somebody had.
+        let new = ValidatorEntry { node: NodeId::from_bytes([9; 32]), power: 2, ..genesis.validators[0] };
+        let mut state = executed.state.clone();
+        let mut put =
+            |key: Key, set: Vec<ValidatorEntry>| state.insert(key.bytes(), Some(Record::Validators(set).bytes()));
+        put(Key::Validators, vec![new]);
+        put(Key::Replaced(Epoch::new(1)), genesis.validators.clone());
+        let certificate = testing::certify(&genesis, VoteKind::Commit, &executed.block);
+        let (block, receipts, tree) = (&executed.block, &executed.receipts, &executed.tree);
+        let mut batch = store.batch().expect("a batch");
+        let done = FinalBlock { block, certificate: Some(&certificate), receipts, txs: &[], state: &state, tree };
+        batch.finalize(&done).expect("a written block");
+        batch.commit().expect("a commit");
+        let snapshot = store.reader().snapshot().expect("a snapshot");
+        let set = Arc::new(validators(&snapshot).expect("a set"));
+        let config = testing::config(&genesis, testing::validator().public().node_id());
+        let (context, previous) = contexts(&config, &set, &snapshot, Epoch::new(1)).expect("a whole store");
+        assert_eq!(context.set.members().first().map(|member| member.node), Some(new.node));
+        assert_eq!((context.opening, previous.map(|previous| previous.set)), (certificate, Some(testing::set())));
+        let of = |epoch| validators_of(&snapshot, Epoch::new(epoch)).expect("a set");
+        assert_eq!((of(0), of(1)), ((*testing::set()).clone(), (*set).clone()));
+    }
+}
