@@ -53,6 +53,7 @@ pub struct StakeView {
 
 /// What the validators of now bear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ValidatorQuorumView)]
 pub struct QuorumView {
     /// How many validators.
     pub validators: u32,
