@@ -228,13 +228,18 @@ fn describe(outlook: &OutlookView) -> String {
         rows.push(("registration", "as a validator, in a transaction before".to_owned()));
     }
     let (now, then) = (&outlook.quorum_now, &outlook.quorum_then);
-    rows.push(("acts from", format!("height {}, after block {}", outlook.acts_from, outlook.looked_at)));
+    let stays = outlook.power_now == outlook.power_then;
+    let waits = stays && outlook.stake.as_ref().is_some_and(|stake| stake.power != stake.wanted_power);
+    rows.push(match waits {
+        true => ("acts", "not soon, as things stand: one validator stays, and the oldest wish goes first".to_owned()),
+        false => ("acts from", format!("height {}, after block {}", outlook.acts_from, outlook.looked_at)),
+    });
     rows.push(from_to("power", outlook.power_now.to_string(), outlook.power_then.to_string()));
     if let Some(stake) = &outlook.stake {
         rows.push(("stake", format!("{} credits", stake.stake)));
         rows.push(("state then", state_of(stake)));
         if stake.power != stake.wanted_power {
-            rows.push(("later", format!("up to power {} with later epochs", stake.wanted_power)));
+            rows.push(("later", format!("power {}", stake.wanted_power)));
         }
     }
     rows.push(from_to("validators", now.validators.to_string(), then.validators.to_string()));
