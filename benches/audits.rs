@@ -15,7 +15,7 @@ use serde_json::json;
 use trullo::crypto::SecretKey;
 use trullo::files::proof::{self, Grain, LEAF_BYTES, SlotHasher};
 use trullo::ledger::genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use trullo::ledger::record::{Challenge, SkipList, StorageParams, ValidatorEntry};
+use trullo::ledger::record::{Challenge, SkipList, StorageParams, ValidatorEntry, ValidatorParams};
 use trullo::ledger::{BlockContext, Executed, Fork, Key, MemoryState, Outcome, Record, beacon};
 use trullo::store::{Local, SlotSettings, Slots};
 use trullo::types::{
@@ -144,6 +144,7 @@ fn genesis() -> Genesis {
     };
     let storage = (0..NODES).map(|n| entry(n, Role::Storage));
     Genesis {
+        staking: ValidatorParams::usual(),
         version: GENESIS_VERSION,
         name: "audits".to_owned(),
         time: Millis::new(1_700_000_000_000),

@@ -72,6 +72,18 @@ fn storage_nodes_prove_miss_lose_and_take_over_under_faults() {
 }
 
 #[test]
+fn validators_leave_come_back_and_grow_under_faults() {
+    let mut changes = Vec::new();
+    let failed = run_range(&Options::new(0).scenario(Scenario::Ledger), 100..130, |_, outcome| {
+        let line = outcome.schedule.lines().find_map(|line| line.strip_prefix("validators: "));
+        let count = line.and_then(|line| line.split(' ').next()).and_then(|count| count.parse::<u64>().ok());
+        changes.extend(count);
+    });
+    assert_eq!(failed.expect("options of a run that exists"), None);
+    assert!(changes.iter().filter(|count| **count >= 3).count() >= 3, "changes of the set, by run: {changes:?}");
+}
+
+#[test]
 fn some_runs_have_validators_of_unequal_weight() {
     let weighted = |seed| {
         let outcome = run(&Options::new(seed)).expect("a run that exists");

@@ -188,6 +188,7 @@ fn genesis(set: &ValidatorSet, state_root: StateRoot) -> ProposedBlock {
         receipt_root: [0; 32],
         state_root,
         validator_set: set.hash(),
+        next_set: set.hash(),
         time: Millis::ZERO,
         reveal: [0; 32],
     };
@@ -234,7 +235,7 @@ impl Links for ChannelLinks {
             }
         }
     }
-    fn peers(&mut self, _: &[NodeId]) {}
+    fn peers(&mut self, _: &[NodeId], _: bool) {}
     fn blame(&mut self, node: NodeId, what: &'static str) {
         panic!("{node:?} breaks a rule: {what}");
     }
@@ -285,7 +286,16 @@ impl OpaqueApp {
 
     fn keep(&mut self, block: Arc<ProposedBlock>, tree: TreeUpdate) -> Arc<Executed> {
         let (hash, receipts, state) = (block.block.hash(), Vec::new(), StateChanges::new());
-        let executed = Arc::new(Executed { block, hash, receipts, txs: Vec::new(), verified: Vec::new(), state, tree });
+        let executed = Arc::new(Executed {
+            block,
+            hash,
+            receipts,
+            txs: Vec::new(),
+            verified: Vec::new(),
+            state,
+            epoch_end: None,
+            tree,
+        });
         self.layers.insert(hash, executed.clone());
         executed
     }
@@ -341,6 +351,7 @@ impl Application for OpaqueApp {
             receipt_root: [0; 32],
             state_root: tree.root(),
             validator_set: self.set,
+            next_set: self.set,
             time: self.clock.now().max(parent.header.time.saturating_add(Millis::new(1))),
             reveal: [0; 32],
         };

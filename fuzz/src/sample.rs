@@ -8,7 +8,7 @@ use trullo::consensus::{Config, EpochContext};
 use trullo::crypto::keys::AccountKeys;
 use trullo::crypto::{SecretKey, Signature};
 use trullo::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use trullo::ledger::record::{StorageParams, ValidatorEntry};
+use trullo::ledger::record::{StorageParams, ValidatorEntry, ValidatorParams};
 use trullo::ledger::tree::{Overlay, StateProof, TreeReader, prove};
 use trullo::ledger::{Genesis, Key, Record};
 use trullo::node::bundle::Bundle;
@@ -69,6 +69,7 @@ fn make_genesis() -> Genesis {
         epoch_blocks: 2,
         pending_blocks: 100,
         storage: StorageParams::usual(2),
+        staking: ValidatorParams::usual(),
         timing: Timing { idle_interval: millis(2_000), view_floor: millis(500), view_cap: millis(8_000) },
         accounts: vec![GenesisAccount { account, balance: Amount::new(1_000) }],
         nodes: keys().iter().enumerate().map(node).collect(),
@@ -259,6 +260,11 @@ pub fn txs() -> Vec<Tx> {
         Action::ShareFile { file, to, sealed: vec![7; 104], until: Some(Height::new(9)) },
         Action::UnshareFile { file, to },
         Action::SetRoot { expect: Some(file), new: None },
+        Action::ValidatorJoin { node: node_key.public().node_id(), stake: Amount::new(9) },
+        Action::ValidatorLeave { node: node_key.public().node_id() },
+        Action::ValidatorRotateKey { node: keys()[0].public().node_id(), new: node_key.public().node_id() },
+        Action::ValidatorUnjail { node: node_key.public().node_id() },
+        Action::Accuse(Box::new(evidence())),
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
 }
@@ -302,6 +308,7 @@ pub fn bundle(key: &Key) -> Bundle {
         key: key.bytes(),
         record: record(key).map(|record| record.bytes()),
         proof: state_proof(key),
+        changes: Vec::new(),
         headers: vec![block().block.header],
         certificate: certified(VoteKind::Commit),
     }

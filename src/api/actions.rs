@@ -128,4 +128,33 @@ pub enum ActionView {
         /// The root that does not lead to it.
         root: Option<String>,
     },
+    /// Credits are put behind a node.
+    ValidatorJoin {
+        /// The node.
+        node: String,
+        /// Credits.
+        stake: u64,
+    },
+    /// A validator asks for its way out.
+    ValidatorLeave {
+        /// The node.
+        node: String,
+    },
+    /// A validator is to have another key.
+    ValidatorRotateKey {
+        /// The node that votes.
+        node: String,
+        /// The node that takes its place.
+        new: String,
+    },
+    /// A validator is shown to have contradicted itself.
+    Accuse {
+        /// The node.
+        node: String,
+    },
+    /// A validator asks to be let out of jail.
+    ValidatorUnjail {
+        /// The node.
+        node: String,
+    },
 }

@@ -29,6 +29,7 @@ struct Text {
     subject: String,
     record: serde_json::Value,
     signers: usize,
+    set_changes: usize,
     bundle: String,
 }
 
@@ -45,6 +46,8 @@ pub struct Verified {
     pub record: serde_json::Value,
     /// Validators that certified it.
     pub signers: usize,
+    /// Changes of the validators between the genesis and those.
+    pub set_changes: usize,
 }
 
 fn render(bundle: &Bundle, key: &Key, record: Option<&Record>) -> Text {
@@ -57,6 +60,7 @@ fn render(bundle: &Bundle, key: &Key, record: Option<&Record>) -> Text {
         subject: subject(key),
         record: record.map_or(serde_json::Value::Null, describe),
         signers: bundle.certificate.signatures.len(),
+        set_changes: bundle.changes.len(),
         bundle: hex::encode(wire::encode(bundle)),
     }
 }
@@ -79,9 +83,11 @@ fn subject(key: &Key) -> String {
         Key::Missed(id) => format!("missed slots of node {id}"),
         Key::Draining(id) => format!("drain of node {id}"),
         // No id in these is shortened.
-        Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally => {
+        Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally | Key::Stakes => {
             format!("{key:?}")
         }
+        Key::Forfeited => "forfeited stakes".to_owned(),
+        Key::Replaced(epoch) => format!("validators replaced in epoch {epoch}"),
         Key::Operator(_) | Key::DueCount(_) | Key::Due(..) => format!("{key:?}"),
     }
 }
@@ -132,7 +138,13 @@ pub fn verify(text_given: &str, genesis: &Genesis) -> Result<Verified, BundleErr
     if text(&bundle, &key, record.as_ref()) != text_given {
         return Err(BundleError("the text says something else than the proof in it".to_owned()));
     }
-    Ok(Verified { height: parsed.height, subject: parsed.subject, record: parsed.record, signers: parsed.signers })
+    Ok(Verified {
+        height: parsed.height,
+        subject: parsed.subject,
+        record: parsed.record,
+        signers: parsed.signers,
+        set_changes: parsed.set_changes,
+    })
 }
 
 fn answer(api: &Api, key: &Key) -> Result<Response, Problem> {

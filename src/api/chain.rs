@@ -205,8 +205,10 @@ pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Jso
     let txs = txs(&block.block.payload);
     let receipts = receipts(&snapshot, height)?;
     let mut view = fill::block(&block.block, txs.len());
-    let set = crate::node::app::validators(&snapshot)?;
-    view.certificate = snapshot.certificate_from(height)?.map(|certificate| fill::certificate(&certificate, &set));
+    if let Some(certificate) = snapshot.certificate_from(height)? {
+        let set = crate::node::validator::validators_of(&snapshot, certificate.round.epoch)?;
+        view.certificate = Some(fill::certificate(&certificate, &set));
+    }
     view.transactions =
         Some(txs.iter().zip(&receipts).map(|(tx, receipt)| fill::settled(tx, height, receipt)).collect());
     Ok(Json(view))

@@ -67,6 +67,15 @@ pub fn action(action: &Action) -> ActionView {
         Action::CollectFile { file, root } => {
             ActionView::CollectFile { file: file.to_string(), root: root.map(|root| root.to_string()) }
         }
+        Action::ValidatorJoin { node, stake } => {
+            ActionView::ValidatorJoin { node: node.to_string(), stake: stake.get() }
+        }
+        Action::ValidatorLeave { node } => ActionView::ValidatorLeave { node: node.to_string() },
+        Action::ValidatorRotateKey { node, new } => {
+            ActionView::ValidatorRotateKey { node: node.to_string(), new: new.to_string() }
+        }
+        Action::Accuse(evidence) => ActionView::Accuse { node: evidence.node.to_string() },
+        Action::ValidatorUnjail { node } => ActionView::ValidatorUnjail { node: node.to_string() },
     }
 }
 
@@ -120,6 +129,7 @@ pub fn block(block: &crate::wire::Block, txs: usize) -> BlockView {
         receipt_root: hex::encode(header.receipt_root),
         state_root: header.state_root.to_string(),
         validator_set: hex::encode(header.validator_set),
+        next_set: hex::encode(header.next_set),
         txs: u64::try_from(txs).unwrap_or(u64::MAX),
         bytes: u64::try_from(block.payload.len()).unwrap_or(u64::MAX),
         certificate: None,

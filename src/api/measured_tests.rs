@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::Tally;
-use crate::ledger::record::{Params, StorageParams};
+use crate::ledger::record::{Params, StorageParams, ValidatorParams};
 use crate::ledger::tally::Span;
 use crate::node::measured::Audits;
 use crate::types::{Amount, Height, Millis};
@@ -14,10 +14,11 @@ fn measured(change: impl FnOnce(&mut Tally)) -> Evidence {
     let mut tally = Tally { watched: span(10), held: span(60), ..Tally::default() };
     change(&mut tally);
     let storage = StorageParams { grace: 1, answer_blocks: 30, ..StorageParams::usual(60) };
+    let validators = ValidatorParams::usual();
     let pace = |blocks| Pace { blocks, time: Millis::new(blocks * 1_000) };
     Evidence::of(Measured {
         height: Height::new(blocks),
-        params: Params { supply: Amount::ZERO, epoch_blocks: 60, pending_blocks: 1, storage },
+        params: Params { supply: Amount::ZERO, epoch_blocks: 60, pending_blocks: 1, storage, validators },
         tally,
         pace: pace(blocks),
         recent: pace(256),

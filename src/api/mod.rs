@@ -36,6 +36,7 @@ pub mod tokens;
 mod tree;
 pub mod tree_views;
 pub mod uploads;
+pub mod validator;
 pub mod views;
 mod whole;
 

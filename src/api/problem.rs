@@ -146,7 +146,7 @@ impl From<NodeError> for Problem {
                     Self::new(StatusCode::CONFLICT, 8, "rejected", "the ledger rejected the transaction", detail);
                 match code {
                     "quota" => problem.hint("make room: `trullo ls` shows your files, `trullo rm` ends one"),
-                    "funds" => problem.hint("ask for fewer epochs, or get credits: `trullo account show`"),
+                    "funds" => problem.hint("ask for less or for fewer epochs, or get credits: `trullo account show`"),
                     _ => problem,
                 }
             }

@@ -23,7 +23,7 @@ use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
     access, bundle, chain, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage, tables, tree,
-    uploads,
+    uploads, validator,
 };
 use crate::node::Handle;
 
@@ -98,6 +98,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(chain::tx))
         .routes(routes!(chain::account))
         .routes(routes!(chain::validators))
+        .routes(routes!(validator::status))
         .routes(routes!(chain::nodes))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::blocks))
@@ -138,6 +139,10 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(tables::table))
         .routes(routes!(storage::all))
         .routes(routes!(storage::drain))
+        .routes(routes!(validator::join))
+        .routes(routes!(validator::leave))
+        .routes(routes!(validator::rotate_key))
+        .routes(routes!(validator::unjail))
         .routes(routes!(chain::links))
         .routes(routes!(chain::stop))
         .routes(routes!(access::add, access::list))

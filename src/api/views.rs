@@ -125,6 +125,8 @@ pub struct BlockView {
     pub state_root: String,
     /// Hash of the validator set.
     pub validator_set: String,
+    /// Hash of the validator set of the block after it.
+    pub next_set: String,
     /// Number of transactions.
     pub txs: u64,
     /// Bytes of its payload.

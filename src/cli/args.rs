@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
     account, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet, tools,
-    tree, user, verify,
+    tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -85,6 +85,10 @@ const ACCOUNT: &str = "Examples:
 const USER: &str = "Examples:
   trullo --home net/user-1 user add anna
   trullo --home net/user-1 user list";
+const VALIDATOR: &str = "Examples:
+  trullo validator status
+  trullo validator quorum
+  trullo --home ~/net validator join --stake 5000 --dry-run";
 const CONFIG: &str = "Examples:
   trullo --home net/user-1 config show";
 
@@ -155,6 +159,9 @@ pub enum Command {
     /// Who else may use this node, over HTTP
     #[command(subcommand, after_long_help = USER)]
     User(user::Verb),
+    /// Validators: stakes, the quorum, joining and leaving
+    #[command(subcommand, after_long_help = VALIDATOR)]
+    Validator(validator::Verb),
     /// Look at the configuration
     #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),

@@ -16,7 +16,7 @@ use crate::config::{Config, Layers, genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
-use crate::ledger::record::StorageParams;
+use crate::ledger::record::{StorageParams, ValidatorParams};
 use crate::node::home::{Home, NewHome, random};
 use crate::node::start::addresses;
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
@@ -168,6 +168,7 @@ fn own_network(identity: &Identity) -> Genesis {
         pending_blocks: 10_000,
         timing,
         storage: StorageParams::usual(EPOCH_BLOCKS),
+        staking: ValidatorParams::usual(),
         accounts: vec![identity.genesis_account(Amount::new(FIRST_BALANCE))],
         nodes: vec![identity.genesis_node()],
         validators: identity.genesis_validator().into_iter().collect(),

@@ -32,6 +32,7 @@ mod testnet;
 mod tools;
 mod tree;
 mod user;
+mod validator;
 mod verify;
 
 use std::ffi::OsString;
@@ -104,6 +105,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),
+        Command::Validator(verb) => validator::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
         Command::S3(verb) => s3::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),

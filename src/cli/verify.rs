@@ -66,6 +66,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         "subject": verified.subject,
         "record": verified.record,
         "signers": verified.signers,
+        "set_changes": verified.set_changes,
     });
     context.out.result(&value, || {
         facts([
@@ -73,6 +74,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             ("chain", genesis.chain_id().to_string()),
             ("as of height", verified.height.to_string()),
             ("signed by", format!("{} validators", verified.signers)),
+            (
+                "since genesis",
+                format!("{} changes of the validators, each certified by those before", verified.set_changes),
+            ),
         ]) + &format!("{:#}\n", verified.record)
     })?;
     Ok(())

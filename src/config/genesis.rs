@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisError, GenesisNode, NO_BINDING, Timing};
-use crate::ledger::record::{StorageParams, ValidatorEntry};
+use crate::ledger::record::{StorageParams, ValidatorEntry, ValidatorParams};
 use crate::types::roles::UnknownRole;
 use crate::types::{Amount, ByteCount, ChainId, Millis, Role, Roles, ids::IdError, limits};
 use crate::wire::tx::NodeAnnouncement;
@@ -54,6 +54,7 @@ struct GenesisJson {
     view_floor_ms: u64,
     view_cap_ms: u64,
     storage: StorageJson,
+    staking: StakingJson,
     accounts: Vec<AccountJson>,
     nodes: Vec<NodeJson>,
     validators: Vec<ValidatorJson>,
@@ -68,6 +69,16 @@ struct StorageJson {
     price: u64,
     epochs_max: u32,
     quota: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StakingJson {
+    stake_unit: u64,
+    unbonding_epochs: u32,
+    jail_after: u32,
+    jail_epochs: u32,
+    slash_permille: u16,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,6 +135,7 @@ pub fn write(genesis: &Genesis) -> String {
         beacon_head: hex::encode(announcement.beacon_head),
     };
     let StorageParams { samples, answer_blocks, grace, price, epochs_max, quota } = genesis.storage;
+    let ValidatorParams { stake_unit, unbonding_epochs, jail_after, jail_epochs, slash_permille } = genesis.staking;
     let json = GenesisJson {
         chain: genesis.chain_id().to_string(),
         version: genesis.version,
@@ -135,6 +147,7 @@ pub fn write(genesis: &Genesis) -> String {
         view_floor_ms: genesis.timing.view_floor.get(),
         view_cap_ms: genesis.timing.view_cap.get(),
         storage: StorageJson { samples, answer_blocks, grace, price, epochs_max, quota: quota.get() },
+        staking: StakingJson { stake_unit, unbonding_epochs, jail_after, jail_epochs, slash_permille },
         accounts: (genesis.accounts.iter())
             .map(|entry| AccountJson { account: entry.account.to_string(), balance: entry.balance.get() })
             .collect(),
@@ -173,6 +186,7 @@ fn genesis(json: GenesisJson) -> Result<Genesis, GenesisFileError> {
             view_cap: Millis::new(json.view_cap_ms),
         },
         storage: storage(json.storage),
+        staking: staking(json.staking),
         accounts: json.accounts.into_iter().map(account).collect::<Result<_, IdError>>()?,
         nodes: json.nodes.into_iter().map(node).collect::<Result<_, GenesisFileError>>()?,
         validators: json.validators.into_iter().map(validator).collect::<Result<_, IdError>>()?,
@@ -182,6 +196,11 @@ fn genesis(json: GenesisJson) -> Result<Genesis, GenesisFileError> {
 const fn storage(json: StorageJson) -> StorageParams {
     let StorageJson { samples, answer_blocks, grace, price, epochs_max, quota } = json;
     StorageParams { samples, answer_blocks, grace, price, epochs_max, quota: ByteCount::new(quota) }
+}
+
+const fn staking(json: StakingJson) -> ValidatorParams {
+    let StakingJson { stake_unit, unbonding_epochs, jail_after, jail_epochs, slash_permille } = json;
+    ValidatorParams { stake_unit, unbonding_epochs, jail_after, jail_epochs, slash_permille }
 }
 
 fn node(json: NodeJson) -> Result<GenesisNode, GenesisFileError> {
@@ -228,6 +247,7 @@ mod tests {
             pending_blocks: 100,
             timing,
             storage: StorageParams::usual(100),
+            staking: ValidatorParams::usual(),
             accounts: vec![GenesisAccount { account, balance: Amount::new(5) }],
             nodes: vec![GenesisNode { account, announcement }],
             validators: vec![ValidatorEntry { node, power: 1, account }],

@@ -32,6 +32,7 @@ fn header(view: u64) -> Header {
         receipt_root: [0; 32],
         state_root: StateRoot::from_bytes([0; 32]),
         validator_set: [0; 32],
+        next_set: [0; 32],
         time: Millis::ZERO,
         reveal: [0; 32],
     }

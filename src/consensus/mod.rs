@@ -8,7 +8,6 @@ mod absorb;
 mod blocks;
 pub mod context;
 pub mod event;
-pub mod evidence;
 mod fetch;
 pub mod leader;
 mod pacemaker;
@@ -20,6 +19,7 @@ mod speak;
 pub mod verify;
 mod votes;
 
+pub use crate::wire::evidence;
 pub use context::{Config, EpochContext, Resume, Status};
 pub use event::{Action, Event, Timer, To, Verdict};
 pub use record::SafetyRecord;

@@ -118,6 +118,8 @@ tables! {
         state_root: String,
         /// Hash of the validator set that votes on it.
         validator_set: String,
+        /// Hash of the set that votes on the block after it.
+        next_set: String,
         /// The preimage that the proposer reveals for the beacon.
         reveal: String,
         /// Number of transactions; missing when the node has pruned the body.

@@ -244,6 +244,7 @@ fn block_row(chain: &str, header: &Header, body: Option<&[u8]>) -> Result<BlockR
         receipt_root: hex::encode(header.receipt_root),
         state_root: header.state_root.to_string(),
         validator_set: hex::encode(header.validator_set),
+        next_set: hex::encode(header.next_set),
         reveal: hex::encode(header.reveal),
         txs: body.map(count).transpose().map_err(damaged)?,
         payload_bytes: body.map(|body| body.len() as u64),
@@ -342,6 +343,14 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.receiver = Some(to.to_string());
         }
         Action::SetRoot { new, .. } => row.file_id = new.map(|file| file.to_string()),
+        Action::ValidatorJoin { node, stake } => {
+            row.node_id = Some(node.to_string());
+            row.amount = Some(stake.get());
+        }
+        Action::Accuse(evidence) => row.node_id = Some(evidence.node.to_string()),
+        Action::ValidatorLeave { node }
+        | Action::ValidatorRotateKey { node, .. }
+        | Action::ValidatorUnjail { node } => row.node_id = Some(node.to_string()),
     }
 }
 

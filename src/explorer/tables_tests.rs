@@ -45,6 +45,7 @@ fn a_blocks_hash_can_be_taken_again_from_its_row() {
             receipt_root: root(&row.receipt_root),
             state_root: id(&row.state_root),
             validator_set: root(&row.validator_set),
+            next_set: root(&row.next_set),
             time: Millis::new(row.time_ms.0),
             reveal: root(&row.reveal),
         };

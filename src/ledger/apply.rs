@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, root, share, slot, transfer};
+use super::{audit, deal, node, payment, root, share, slot, transfer, validator};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -39,6 +39,10 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
             keys.push(Key::Root(tx.sender()));
             deal::end_needs(draft, file, &mut keys);
         }
+        Action::ValidatorJoin { node, .. } => validator::needs(&[node], &mut keys),
+        Action::ValidatorRotateKey { new, .. } => validator::needs(&[new], &mut keys),
+        Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } => validator::needs(&[], &mut keys),
+        Action::Accuse(_) => keys.extend([Key::Stakes, Key::Forfeited]),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -79,6 +83,11 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::UnshareFile { file, to } => share::unshare(state, at, &sender, file, to),
         Action::SetRoot { expect, new } => root::set(state, &sender, *expect, *new),
         Action::CollectFile { file, root } => root::collect(state, at, &sender, file, *root),
+        Action::ValidatorJoin { node, stake } => validator::join(state, at, &sender, node, *stake),
+        Action::ValidatorLeave { node } => validator::leave(state, at, &sender, node),
+        Action::ValidatorRotateKey { node, new } => validator::rotate(state, at, &sender, node, new),
+        Action::Accuse(evidence) => validator::accuse(state, at, evidence),
+        Action::ValidatorUnjail { node } => validator::unjail(state, at, &sender, node),
     }
 }
 
@@ -101,7 +110,12 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         | Action::RegisterNode(_)
         | Action::DrainNode { .. }
         | Action::RenewFile { .. }
-        | Action::SetRoot { .. } => 0,
+        | Action::SetRoot { .. }
+        | Action::ValidatorJoin { .. }
+        | Action::ValidatorLeave { .. }
+        | Action::ValidatorRotateKey { .. }
+        | Action::Accuse(_)
+        | Action::ValidatorUnjail { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)
 }

@@ -8,12 +8,13 @@
 use std::collections::BTreeSet;
 
 use super::apply::{admit, apply, needs, slots_moved};
+use super::draft::Draft;
 use super::effects::{Changes, Effects, Event, Outcome, Receipt};
 use super::key::Key;
-use super::record::{NodeEntry, Params, Record, SkipList, Tip};
+use super::record::{Account, NodeEntry, Params, Record, SkipList, Tip, ValidatorEntry, validator_set};
 use super::reject::NotNext;
 use super::state::State;
-use super::{beacon, due};
+use super::{beacon, due, turnover, validator};
 use crate::crypto::merkle::{self, Leaf};
 use crate::types::{Epoch, Height, NodeId, Round, limits};
 use crate::wire::{VerifiedTx, encode};
@@ -107,6 +108,8 @@ pub struct BlockEffects {
     pub tx_root: [u8; 32],
     /// Root over the receipts, for the header.
     pub receipt_root: [u8; 32],
+    /// Hash of the set that votes on the next block, for the header.
+    pub next_set: [u8; 32],
 }
 
 /// Executes a whole block. Errors: `Invalid` for each `Fault`, `Local`.
@@ -154,6 +157,10 @@ impl<'a, R: Reads> Executor<'a, R> {
     }
     fn params(&self) -> Params {
         *self.state.params().expect("the genesis wrote the parameters")
+    }
+    /// Those of the next block.
+    fn validators(&self) -> &[ValidatorEntry] {
+        self.state.validators().map_or(&[], Vec::as_slice)
     }
     fn tip(&self) -> Tip {
         *self.state.tip().expect("the genesis wrote the tip")
@@ -226,10 +233,9 @@ impl<'a, R: Reads> Executor<'a, R> {
     /// Errors: this node's own.
     pub fn finish(mut self) -> Result<BlockEffects, R::Error> {
         if let Some(list) = self.at.next_skip.take() {
-            let mut effects = Effects::default();
-            effects.put(Key::SkipList, Record::SkipList(list));
-            self.take(effects);
+            self.end_epoch(list)?;
         }
+        let next_set = set_hash(self.validators());
         let state = &self.state;
         let changes = self.changed.into_iter().map(|key| {
             let record = state.record(&key).cloned();
@@ -243,7 +249,44 @@ impl<'a, R: Reads> Executor<'a, R> {
             receipt_root: merkle::root(&receipt_leaves),
             receipts: self.receipts,
             events: self.events,
+            next_set,
         })
+    }
+    /// The validators of the next epoch, and who of them is skipped: the list names places in the set that ends.
+    fn end_epoch(&mut self, list: SkipList) -> Result<(), R::Error> {
+        self.load(vec![Key::Stakes])?;
+        let stakes = match self.state.record(&Key::Stakes) {
+            Some(Record::Stakes(stakes)) => stakes.clone(),
+            _ => Vec::new(),
+        };
+        let nodes = stakes.iter().flat_map(|stake| stake.successor.into_iter().chain([stake.node]));
+        let accounts = stakes.iter().map(|stake| Key::Account(stake.account));
+        self.load(nodes.map(Key::Node).chain(accounts).collect())?;
+        let old = self.validators().to_vec();
+        let ended = turnover::Ended { next: list.epoch, set: &old, missed: &list.indices };
+        let ready = |node: &NodeId| self.state.node(node).is_some_and(|entry| validator::is_ready(entry, list.epoch));
+        let done = turnover::turn(&self.params().validators, &ended, &stakes, ready);
+        let mut draft = Draft::new(&self.state, self.at.height);
+        for (id, amount) in &done.returned {
+            let account = draft.account(id);
+            let balance = account.balance.checked_add(*amount).expect("all credits together fit");
+            draft.put_account(*id, Account { balance, ..account });
+        }
+        let indices = match (validator_set(&old), validator_set(&done.set)) {
+            (Ok(from), Ok(to)) => from.carry_over(&list.indices, &to),
+            _ => Vec::new(),
+        };
+        draft.put(Key::SkipList, Record::SkipList(SkipList { epoch: list.epoch, indices }));
+        draft.put(Key::Stakes, Record::Stakes(done.stakes));
+        if done.set != old {
+            draft.put(Key::Replaced(list.epoch), Record::Validators(old.clone()));
+            draft.put(Key::Validators, Record::Validators(done.set));
+        }
+        done.events.into_iter().for_each(|event| draft.event(event));
+        let effects = draft.done();
+        let events = self.take(effects);
+        self.events.extend(events);
+        Ok(())
     }
     /// Works off deadlines up to this height, oldest first, at most `DUE_PER_BLOCK_MAX` and those of about
     /// `DUE_SLOTS_PER_BLOCK` slots; the rest waits in its place.
@@ -305,4 +348,8 @@ impl<'a, R: Reads> Executor<'a, R> {
         }
         effects.events
     }
+}
+
+fn set_hash(validators: &[ValidatorEntry]) -> [u8; 32] {
+    validator_set(validators).map_or([0; 32], |set| set.hash())
 }

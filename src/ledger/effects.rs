@@ -165,6 +165,61 @@ pub enum Event {
         /// The root now.
         root: Option<FileId>,
     },
+    /// Credits were put behind a node.
+    ValidatorJoining {
+        /// The node.
+        node: NodeId,
+        /// Its stake now.
+        stake: Amount,
+    },
+    /// A validator asked for its way out.
+    ValidatorLeaving(NodeId),
+    /// A validator is to have another key.
+    ValidatorRotating {
+        /// The node that votes now.
+        node: NodeId,
+        /// The one that takes its place.
+        new: NodeId,
+    },
+    /// A validator's time in jail is over.
+    ValidatorUnjailed(NodeId),
+    /// A validator is jailed.
+    ValidatorJailed {
+        /// The node.
+        node: NodeId,
+        /// The first epoch in which it may ask to be let out.
+        until: Epoch,
+    },
+    /// A validator lost credits because it contradicted itself.
+    ValidatorPunished {
+        /// The node that signed both.
+        node: NodeId,
+        /// How much.
+        lost: Amount,
+    },
+    /// A validator has another key.
+    ValidatorKeyRotated {
+        /// The node that voted.
+        old: NodeId,
+        /// The one that votes in its place.
+        new: NodeId,
+    },
+    /// A stake went back to its account.
+    StakeReturned {
+        /// The node.
+        node: NodeId,
+        /// The account.
+        account: AccountId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Other validators, or the same with other power, vote from an epoch on.
+    ValidatorSetChanged {
+        /// The epoch.
+        epoch: Epoch,
+        /// How many they are.
+        validators: u32,
+    },
 }
 
 impl Event {
@@ -194,6 +249,15 @@ impl Event {
             Self::FileShared { .. } => "file_shared",
             Self::FileUnshared { .. } => "file_unshared",
             Self::RootSet { .. } => "root_set",
+            Self::ValidatorJoining { .. } => "validator_joining",
+            Self::ValidatorLeaving(_) => "validator_leaving",
+            Self::ValidatorRotating { .. } => "validator_rotating",
+            Self::ValidatorUnjailed(_) => "validator_unjailed",
+            Self::ValidatorJailed { .. } => "validator_jailed",
+            Self::ValidatorPunished { .. } => "validator_punished",
+            Self::ValidatorKeyRotated { .. } => "validator_key_rotated",
+            Self::StakeReturned { .. } => "stake_returned",
+            Self::ValidatorSetChanged { .. } => "validator_set_changed",
         }
     }
 }

@@ -11,8 +11,11 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use super::effects::Changes;
 use super::key::Key;
 use super::node::counted_operator;
-use super::record::{Account, NodeEntry, Params, Record, SkipList, StorageParams, Tip, ValidatorEntry, validator_set};
+use super::record::{
+    Account, NodeEntry, Params, Record, SkipList, StorageParams, Tip, ValidatorEntry, ValidatorParams, validator_set,
+};
 use super::tree::{self, Overlay, TreeReader, TreeUpdate};
+use super::validator::genesis_stakes;
 use crate::crypto::{Domain, PublicKey, Signature, hash, merkle};
 use crate::types::{AccountId, Amount, BlockHash, ChainId, Height, Millis, NodeId, Role, Round, limits};
 use crate::wire::block::BLOCK_VERSION;
@@ -41,6 +44,8 @@ pub struct Genesis {
     pub timing: Timing,
     /// Audits, payment and quotas of storage.
     pub storage: StorageParams,
+    /// Stakes of validators.
+    pub staking: ValidatorParams,
     /// Accounts and their credits.
     pub accounts: Vec<GenesisAccount>,
     /// Nodes that are registered from the start; the validators among them.
@@ -116,6 +121,9 @@ pub enum GenesisError {
     /// Storage parameters that contradict themselves.
     #[error("storage: {0}")]
     Storage(&'static str),
+    /// Parameters of stakes that contradict themselves.
+    #[error("staking: {0}")]
+    Staking(&'static str),
     /// An id twice.
     #[error("{list}: {id} is listed twice")]
     Twice {
@@ -136,7 +144,7 @@ pub enum GenesisError {
     #[error("account {0} is no usable ed25519 public key")]
     AccountKey(AccountId),
     /// The balances add up to more than there can be.
-    #[error("the balances add up to more than 2^64 - 1 credits")]
+    #[error("the balances and stakes add up to more than 2^64 - 1 credits")]
     Supply,
     /// An account that is named but not listed.
     #[error("{list}: {id} belongs to account {account}, which is not listed")]
@@ -209,6 +217,9 @@ impl Genesis {
         if let Some(problem) = self.storage.problem(self.epoch_blocks) {
             return Err(GenesisError::Storage(problem));
         }
+        if let Some(problem) = self.staking.problem() {
+            return Err(GenesisError::Staking(problem));
+        }
         self.check_accounts()?;
         self.check_nodes()?;
         self.check_validators()
@@ -222,7 +233,11 @@ impl Genesis {
     }
     fn supply(&self) -> Result<Amount, GenesisError> {
         let sum = |sum: Amount, entry: &GenesisAccount| sum.checked_add(entry.balance);
-        self.accounts.iter().try_fold(Amount::ZERO, sum).ok_or(GenesisError::Supply)
+        let stake = |sum: Amount, entry: &ValidatorEntry| {
+            sum.checked_add(Amount::new(entry.power.checked_mul(self.staking.stake_unit)?))
+        };
+        let balances = self.accounts.iter().try_fold(Amount::ZERO, sum);
+        balances.and_then(|balances| self.validators.iter().try_fold(balances, stake)).ok_or(GenesisError::Supply)
     }
     fn check_nodes(&self) -> Result<(), GenesisError> {
         ascending("nodes", self.nodes.iter().map(|entry| entry.announcement.node))?;
@@ -265,7 +280,7 @@ impl Genesis {
     /// What the genesis fixes for good. Errors: `Supply`.
     pub fn params(&self) -> Result<Params, GenesisError> {
         let (epoch_blocks, pending_blocks, storage) = (self.epoch_blocks, self.pending_blocks, self.storage);
-        Ok(Params { supply: self.supply()?, epoch_blocks, pending_blocks, storage })
+        Ok(Params { supply: self.supply()?, epoch_blocks, pending_blocks, storage, validators: self.staking })
     }
     /// Every record that the state begins with. Errors: `Supply`.
     pub fn records(&self) -> Result<Changes, GenesisError> {
@@ -277,6 +292,7 @@ impl Genesis {
             (Key::Tip, Some(Record::Tip(tip))),
             (Key::Validators, Some(Record::Validators(self.validators.clone()))),
             (Key::SkipList, Some(Record::SkipList(SkipList::default()))),
+            (Key::Stakes, Some(Record::Stakes(genesis_stakes(&self.validators, self.staking.stake_unit)))),
             (Key::Tally, Some(Record::Tally(Box::default()))),
         ]);
         for GenesisAccount { account, balance } in &self.accounts {
@@ -315,6 +331,7 @@ impl Genesis {
             receipt_root: empty,
             state_root: self.tree()?.root(),
             validator_set: self.validator_set()?.hash(),
+            next_set: self.validator_set()?.hash(),
             time: self.time,
             reveal: [0; 32],
         };

@@ -25,9 +25,9 @@ fn one_content_has_one_chain_id_and_one_block() {
     other.name.push('!');
     assert_ne!(a.chain_id(), other.chain_id());
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
-    expect_test::expect!["d89aadd65736579165c4ec391ce754771f795a87e621bf3626771c2f9e9ee2e6"]
+    expect_test::expect!["0016c1b129d9162270e674734e2e99678d07af6d80b548930fad0b296d09fabd"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["3297c2509e689e14d9048f7c86925a9cfc3a343206922eb4ee7d4c869a1a924c"]
+    expect_test::expect!["39da3924e36a966ceb8fd92ff3c7462ef45c5caeadf6abddeec6dea28df966ba"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 

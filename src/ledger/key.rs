@@ -4,7 +4,7 @@
 //! records of a kind, or of an owner, have a common prefix. Only an operator's name, the last part, has its own length.
 //! The bytes are part of the format and never change.
 
-use crate::types::{AccountId, FileId, Height, NodeId, limits};
+use crate::types::{AccountId, Epoch, FileId, Height, NodeId, limits};
 
 /// Names one record of the state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum Key {
     Params,
     /// What every block moves on: `Record::Tip`.
     Tip,
-    /// The validators: `Record::Validators`.
+    /// The validators of the next block: `Record::Validators`.
     Validators,
     /// Leaders to skip in the current epoch: `Record::SkipList`.
     SkipList,
@@ -21,6 +21,12 @@ pub enum Key {
     OperatorCount,
     /// What happened to deals, slots and nodes so far: `Record::Tally`.
     Tally,
+    /// The credits behind validators: `Record::Stakes`.
+    Stakes,
+    /// What validators lost that contradicted themselves: `Record::Forfeited`. Missing while nothing was.
+    Forfeited,
+    /// The validators whose place others took when an epoch began: `Record::Validators`. Missing where nothing changed.
+    Replaced(Epoch),
     /// An account: `Record::Account`.
     Account(AccountId),
     /// The root of an account's tree of folders: `Record::Root`.
@@ -63,6 +69,9 @@ const VALIDATORS: u8 = 0x03;
 const SKIP_LIST: u8 = 0x04;
 const OPERATOR_COUNT: u8 = 0x05;
 const TALLY: u8 = 0x06;
+const STAKES: u8 = 0x07;
+const FORFEITED: u8 = 0x08;
+const REPLACED: u8 = 0x09;
 const ACCOUNT: u8 = 0x10;
 const ROOT: u8 = 0x11;
 const NODE: u8 = 0x20;
@@ -94,6 +103,9 @@ impl Key {
             Self::SkipList => (SKIP_LIST, [&[], &[], &[]]),
             Self::OperatorCount => (OPERATOR_COUNT, [&[], &[], &[]]),
             Self::Tally => (TALLY, [&[], &[], &[]]),
+            Self::Stakes => (STAKES, [&[], &[], &[]]),
+            Self::Forfeited => (FORFEITED, [&[], &[], &[]]),
+            Self::Replaced(epoch) => (REPLACED, [&epoch.get().to_be_bytes(), &[], &[]]),
             Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
             Self::Root(id) => (ROOT, [id.as_bytes(), &[], &[]]),
             Self::Node(id) => (NODE, [id.as_bytes(), &[], &[]]),
@@ -154,16 +166,25 @@ impl Key {
                 let index = u32::from_be_bytes(index.try_into().ok()?);
                 Self::Due(Height::new(u64::from_be_bytes(*height)), index)
             }
-            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY if !rest.is_empty() => return None,
+            REPLACED => Self::Replaced(Epoch::new(u64::from_be_bytes(rest.try_into().ok()?))),
+            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY | STAKES | FORFEITED if !rest.is_empty() => {
+                return None;
+            }
             PARAMS => Self::Params,
             TIP => Self::Tip,
             VALIDATORS => Self::Validators,
             SKIP_LIST => Self::SkipList,
             OPERATOR_COUNT => Self::OperatorCount,
             TALLY => Self::Tally,
+            STAKES => Self::Stakes,
+            FORFEITED => Self::Forfeited,
             _ => return None,
         };
         Some(key)
+    }
+    /// What the keys of all sets that others replaced begin with; the epoch is the key's second part.
+    pub fn replaced() -> Vec<u8> {
+        vec![REPLACED]
     }
     /// What the keys of all accounts begin with, and no other key.
     pub fn accounts() -> Vec<u8> {
@@ -228,6 +249,9 @@ mod tests {
             Just(Key::SkipList),
             Just(Key::OperatorCount),
             Just(Key::Tally),
+            Just(Key::Stakes),
+            Just(Key::Forfeited),
+            any::<u64>().prop_map(|epoch| Key::Replaced(Epoch::new(epoch))),
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Root(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Node(NodeId::from_bytes(raw))),

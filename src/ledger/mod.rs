@@ -41,10 +41,13 @@ mod root;
 mod share;
 mod slot;
 mod soundness;
+pub mod stake;
 pub mod state;
 pub mod tally;
 mod transfer;
 pub mod tree;
+pub mod turnover;
+mod validator;
 
 pub use apply::{admit, apply, needs, slots_moved};
 pub use block::{BlockContext, BlockEffects, ExecuteError, Executor, Fault, Reads, execute_block};
@@ -60,6 +63,7 @@ pub use soundness::Unsound;
 pub use state::State;
 pub use tally::Tally;
 pub use tree::{StateProof, TreeUpdate};
+pub use validator::is_ready;
 
 #[cfg(test)]
 mod attack_tests;
@@ -75,5 +79,7 @@ mod root_tests;
 mod rule_tests;
 #[cfg(test)]
 mod share_tests;
+#[cfg(test)]
+mod stake_tests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,6 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::key::Key;
 pub use super::promise::{Audit, Challenge, Sample, SlotId, SlotState, StorageParams};
+pub use super::stake::{Stake, ValidatorParams};
 use super::tally::Tally;
 use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, limits};
 use crate::wire::tx::NodeAnnouncement;
@@ -19,7 +20,7 @@ pub enum Record {
     Params(Params),
     /// At `Key::Tip`.
     Tip(Tip),
-    /// At `Key::Validators`.
+    /// At `Key::Validators` and `Key::Replaced`, ascending by node.
     Validators(Vec<ValidatorEntry>),
     /// At `Key::SkipList`.
     SkipList(SkipList),
@@ -68,6 +69,10 @@ pub enum Record {
     },
     /// At `Key::Shares`: with whom, strictly ascending and at least one; each has a `Record::Share` with the same last height.
     Shares(Vec<Shared>),
+    /// At `Key::Forfeited`: credits that nobody has any more; they count to the supply.
+    Forfeited(Amount),
+    /// At `Key::Stakes`: ascending by node.
+    Stakes(Vec<Stake>),
     /// At `Key::Root`: a file of the account, final when it became the root.
     Root(FileId),
 }
@@ -92,7 +97,9 @@ impl Record {
         match self {
             Self::Params(_) => matches!(key, Key::Params),
             Self::Tip(_) => matches!(key, Key::Tip),
-            Self::Validators(_) => matches!(key, Key::Validators),
+            Self::Validators(_) => matches!(key, Key::Validators | Key::Replaced(_)),
+            Self::Stakes(_) => matches!(key, Key::Stakes),
+            Self::Forfeited(_) => matches!(key, Key::Forfeited),
             Self::SkipList(_) => matches!(key, Key::SkipList),
             Self::OperatorCount(_) => matches!(key, Key::OperatorCount),
             Self::Account(_) => matches!(key, Key::Account(_)),
@@ -128,6 +135,8 @@ pub struct Params {
     pub pending_blocks: u64,
     /// Audits, payment and quotas.
     pub storage: StorageParams,
+    /// Stakes.
+    pub validators: ValidatorParams,
 }
 
 impl Params {

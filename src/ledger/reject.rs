@@ -321,6 +321,54 @@ pub enum Reject {
     /// A file that is not final yet.
     #[error("file {0} is not final yet")]
     NotFinal(FileId),
+    /// A node that is not registered as a validator, or without a hash chain.
+    #[error("node {0} is not registered as a validator with a hash chain")]
+    NotValidator(NodeId),
+    /// No credits are behind the node.
+    #[error("node {0} has no stake")]
+    NoStake(NodeId),
+    /// Fewer credits than one unit of power costs, or more than there can be.
+    #[error("a stake of {have} credits; the least is {need}")]
+    StakeTooSmall {
+        /// What it would be.
+        have: Amount,
+        /// What it must be.
+        need: Amount,
+    },
+    /// As many stakes as there can be.
+    #[error("there are {max} stakes already; wait until one is taken back")]
+    StakesFull {
+        /// How many.
+        max: u64,
+    },
+    /// A node that has, had or is to have another stake.
+    #[error("node {0} has, had or is to have a stake; take a node with a new key")]
+    KeyInUse(NodeId),
+    /// Too many changes of a key within the time in which they can be accused.
+    #[error("the stake of node {node} has had {max} other keys lately; wait until the oldest is forgotten")]
+    TooManyKeys {
+        /// The node.
+        node: NodeId,
+        /// How many are allowed.
+        max: u64,
+    },
+    /// The validator is on its way out.
+    #[error("validator {0} is on its way out; join again to stay")]
+    Leaving(NodeId),
+    /// The validator is in jail.
+    #[error("validator {node} is in jail; from epoch {until} on it may ask to be let out")]
+    Jailed {
+        /// The node.
+        node: NodeId,
+        /// That epoch.
+        until: Epoch,
+    },
+    /// The validator has contradicted itself.
+    #[error("validator {0} contradicted itself and was punished for it; its stake never votes again")]
+    Punished(NodeId),
+    /// The validator is not in jail.
+    #[error("validator {0} is not in jail")]
+    NotJailed(NodeId),
 }
 
 fn root(root: &Option<FileId>) -> String {
@@ -369,6 +417,16 @@ impl Reject {
             Self::NotShared { .. } => "not_shared",
             Self::RootMoved { .. } => "root_moved",
             Self::NotFinal(_) => "not_final",
+            Self::NotValidator(_) => "not_validator",
+            Self::NoStake(_) => "no_stake",
+            Self::StakeTooSmall { .. } => "stake_too_small",
+            Self::StakesFull { .. } => "stakes_full",
+            Self::KeyInUse(_) => "key_in_use",
+            Self::TooManyKeys { .. } => "too_many_keys",
+            Self::Leaving(_) => "leaving",
+            Self::Jailed { .. } => "jailed",
+            Self::Punished(_) => "punished",
+            Self::NotJailed(_) => "not_jailed",
         }
     }
 }

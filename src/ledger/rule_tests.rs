@@ -366,6 +366,7 @@ fn the_canonical_bytes_of_receipts_and_records_stay_as_they_are() {
         Key::Tip,
         Key::Validators,
         Key::SkipList,
+        Key::Stakes,
         Key::OperatorCount,
         Key::Account(account(0)),
         Key::Node(store(0)),

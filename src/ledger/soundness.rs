@@ -8,10 +8,10 @@ use super::key::Key;
 use super::memory::MemoryState;
 use super::node::counted_operator;
 use super::promise::REPUTATION_MAX;
-use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId};
+use super::record::{Deal, DealStatus, Due, NodeEntry, Record, SlotId, Stake, ValidatorEntry, validator_set};
 use super::slot::share_of_node;
 use super::tally::Share;
-use crate::types::limits::{SHARES_PER_FILE_MAX, SUMS_FANOUT};
+use crate::types::limits::{SHARES_PER_FILE_MAX, STAKES_MAX, SUMS_FANOUT};
 use crate::types::{AccountId, Amount, FileId, NodeId, StateRoot};
 
 /// A state that no chain of allowed transactions leads to.
@@ -21,9 +21,9 @@ pub enum Unsound {
     #[error("no record at {0:?}")]
     Missing(Key),
     /// Credits were made or lost.
-    #[error("balances and escrows add up to {have:?}, the supply is {need}")]
+    #[error("balances, escrows and stakes add up to {have:?}, the supply is {need}")]
     Supply {
-        /// Sum of the balances and escrows, if it fits.
+        /// Sum of the balances, escrows and stakes, if it fits.
         have: Option<Amount>,
         /// What the genesis minted.
         need: Amount,
@@ -68,6 +68,9 @@ pub enum Unsound {
     /// A deal's status, its receipts, its manifest and its owner's list contradict each other.
     #[error("the deal of file {0} contradicts itself")]
     Deal(FileId),
+    /// The validators are no set, or the stakes are not those behind them.
+    #[error("the validators are not those of the stakes")]
+    Stakes,
     /// The root of an account's tree is no file of the account.
     #[error("the root of account {0} is no file of it")]
     TreeRoot(AccountId),
@@ -112,6 +115,7 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
     check_deals(state)?;
     check_shares(state)?;
     check_tally(state)?;
+    check_stakes(state)?;
     let (duties, kept) = (duties(state), kept(state));
     for record in state.records().map(|(_, record)| record) {
         let Record::Node(entry) = record else { continue };
@@ -135,7 +139,33 @@ pub(super) fn check(state: &MemoryState) -> Result<(), Unsound> {
 /// All credits there are, if they fit.
 fn credits(state: &MemoryState) -> Option<Amount> {
     let escrow = |sum: Amount, (_, deal): (FileId, &Deal)| sum.checked_add(deal.escrow);
-    deals(state).try_fold(state.balances()?, escrow)
+    let held = deals(state).try_fold(state.balances()?, escrow)?;
+    let held = match state.get(&Key::Forfeited) {
+        Some(Record::Forfeited(lost)) => held.checked_add(*lost)?,
+        _ => held,
+    };
+    stakes(state).iter().try_fold(held, |sum, stake| sum.checked_add(stake.staked))
+}
+
+fn stakes(state: &MemoryState) -> &[Stake] {
+    match state.get(&Key::Stakes) {
+        Some(Record::Stakes(stakes)) => stakes,
+        _ => &[],
+    }
+}
+
+/// Behind every validator is a stake of the same account, and no node is named by two.
+fn check_stakes(state: &MemoryState) -> Result<(), Unsound> {
+    let (Some(Record::Validators(set)), stakes) = (state.get(&Key::Validators), stakes(state)) else {
+        return Err(Unsound::Missing(Key::Validators));
+    };
+    let backed = |entry: &ValidatorEntry| {
+        let mut behind = stakes.iter().filter(|stake| stake.concerns(&entry.node));
+        behind.next().is_some_and(|stake| stake.node == entry.node && stake.account == entry.account)
+            && behind.next().is_none()
+    };
+    let ordered = stakes.is_sorted_by(|a, b| a.node < b.node) && stakes.len() <= STAKES_MAX;
+    if ordered && validator_set(set).is_ok() && set.iter().all(backed) { Ok(()) } else { Err(Unsound::Stakes) }
 }
 
 fn deals(state: &MemoryState) -> impl Iterator<Item = (FileId, &Deal)> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use super::record::{Challenge, Deal, NodeEntry, Sample, SkipList, SlotId, StorageParams, ValidatorEntry};
+use super::record::{
+    Challenge, Deal, NodeEntry, Sample, SkipList, SlotId, StorageParams, ValidatorEntry, ValidatorParams,
+};
 use super::{BlockContext, Executed, Fork, Key, MemoryState, Record, beacon};
 use crate::crypto::SecretKey;
 use crate::files::proof::{LEAF_BYTES, SlotHasher};
@@ -82,6 +84,13 @@ pub fn genesis() -> Genesis {
             price: 1 << 10,
             epochs_max: 1_000,
             quota: ByteCount::ZERO,
+        },
+        staking: ValidatorParams {
+            stake_unit: 10,
+            unbonding_epochs: 2,
+            jail_after: 3,
+            jail_epochs: 2,
+            slash_permille: 100,
         },
         accounts: (0..USERS).map(credit).collect(),
         nodes: validators.chain(stores).collect(),
@@ -172,9 +181,14 @@ impl Chain {
         let key = validator_key(turn);
         let left = REVEALS - 1 - self.reveals.get(&turn).copied().unwrap_or(0);
         let epoch = crate::types::Epoch::new((height - 1) / EPOCH);
-        let next_skip = height
-            .is_multiple_of(EPOCH)
-            .then(|| SkipList { epoch: epoch.next().expect("a next epoch"), indices: vec![(height % 4) as u16] });
+        let validators = match self.state.get(&Key::Validators) {
+            Some(Record::Validators(set)) => set.len() as u64,
+            other => panic!("no validators: {other:?}"),
+        };
+        let next_skip = height.is_multiple_of(EPOCH).then(|| SkipList {
+            epoch: epoch.next().expect("a next epoch"),
+            indices: vec![(height % 4 % validators) as u16],
+        });
         BlockContext {
             height: Height::new(height),
             round: Round::new(epoch, View::new(height)),

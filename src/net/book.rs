@@ -183,7 +183,7 @@ impl Book {
     /// Exactly these are needed from now on, beside the bootstrap list.
     pub(super) fn set_needed(&mut self, nodes: &[NodeId], now: Instant) {
         self.version += 1;
-        self.needed = nodes.iter().copied().take(limits::VALIDATORS_MAX).collect();
+        self.needed = nodes.iter().copied().take(limits::CONSENSUS_PEERS_MAX).collect();
         for node in nodes.iter().take(limits::VALIDATORS_MAX) {
             if let Some(peer) = self.entry(*node, now, true) {
                 peer.next_dial = peer.next_dial.min(now + BACK_OFF_NEEDED);

@@ -194,7 +194,7 @@ impl Links {
             }
             stays
         });
-        for node in peers.iter().take(limits::VALIDATORS_MAX) {
+        for node in peers.iter().take(limits::CONSENSUS_PEERS_MAX) {
             let Some(peer) = peer_id(node) else { continue };
             links.entry(*node).or_insert_with(|| {
                 let (outbox, stop) = (Arc::<Outbox>::default(), self.stop.child_token());

@@ -106,7 +106,7 @@ impl NetHandle {
     // Consensus.
 
     /// Exactly these exchange consensus messages with this node from now on; they are dialed until they answer.
-    /// At most `limits::VALIDATORS_MAX`. Messages from others are not taken.
+    /// At most `limits::CONSENSUS_PEERS_MAX`. Messages from others are not taken.
     pub fn set_consensus_peers(&self, nodes: &[NodeId]) -> Result<(), SendError> {
         let others: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != self.node()).collect();
         self.shared.links.set(&others);

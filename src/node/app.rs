@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::beacon::BeaconChain;
-use super::chain::exec::{Application, BuildRequest, Executed, Outcome};
+use super::chain::exec::{Application, BuildRequest, EpochEnd, Executed, Outcome};
 use super::clock::Clock;
 use crate::consensus::{self, EpochContext, leader};
 use crate::crypto::merkle::{self, Leaf};
@@ -14,7 +14,7 @@ use crate::ledger::tree::{self, Overlay, TreeError};
 use crate::ledger::{self, BlockContext, BlockEffects, ExecuteError, Executor, Key, Reads, Record};
 use crate::mempool::Mempool;
 use crate::store::{IndexedTx, Reader, Snapshot, StateChanges, StoreError};
-use crate::types::{AccountId, BlockHash, ChainId, Height, Millis, NodeId, limits};
+use crate::types::{AccountId, BlockHash, ChainId, Epoch, Height, Millis, NodeId, limits};
 use crate::wire::block::{BLOCK_VERSION, encode_payload};
 use crate::wire::{self, Action, Block, Certificate, Header, ProposedBlock, Tx, ValidatorSet, VerifiedTx};
 
@@ -29,7 +29,6 @@ pub struct LedgerApp {
     chain: ChainId,
     me: NodeId,
     config: consensus::Config,
-    set: Arc<ValidatorSet>,
     reader: Reader,
     mempool: Arc<Mutex<Mempool>>,
     beacon: BeaconChain,
@@ -41,8 +40,6 @@ pub struct LedgerApp {
 pub struct Parts {
     /// Settings of the core.
     pub config: consensus::Config,
-    /// The validators.
-    pub set: Arc<ValidatorSet>,
     /// The finalized state.
     pub reader: Reader,
     /// Waiting transactions.
@@ -56,9 +53,9 @@ pub struct Parts {
 impl LedgerApp {
     /// An application over the finalized state.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, set, reader, mempool, beacon, clock } = parts;
+        let Parts { config, reader, mempool, beacon, clock } = parts;
         let (chain, me) = (config.chain, config.me);
-        Self { chain, me, config, set, reader, mempool, beacon, clock, layers: BTreeMap::new() }
+        Self { chain, me, config, reader, mempool, beacon, clock, layers: BTreeMap::new() }
     }
 
     /// The state that a child of this block is executed on, if the block is known.
@@ -115,12 +112,12 @@ impl LedgerApp {
 
     /// The rules of a header that need no execution. How far its time may lie ahead is for the voter to judge (protocol
     /// rule 20): what a quorum has voted for holds here too, however late this node's clock is.
-    fn check_header(&self, parent: &Header, header: &Header) -> Result<(), String> {
+    fn check_header(&self, parent: &Header, set: &ValidatorSet, header: &Header) -> Result<(), String> {
         let wrong = if header.version != BLOCK_VERSION {
             "version"
         } else if header.chain != self.chain {
             "chain"
-        } else if header.validator_set != self.set.hash() {
+        } else if header.validator_set != set.hash() {
             "validator set"
         } else if header.time <= parent.time {
             "time: not later than the parent's"
@@ -144,12 +141,12 @@ impl LedgerApp {
         headers.push(header.clone());
         let skipped = self.skipped_in(state, epoch)?;
         let opening = Certificate::genesis(self.config.genesis);
-        let context = EpochContext { epoch, set: self.set.clone(), skip: skipped, opening };
+        let context = EpochContext { epoch, set: Arc::new(state.validators()?), skip: skipped, opening };
         let indices = leader::skip_list(&context, &headers);
         Ok(epoch.next().map(|epoch| SkipList { epoch, indices }))
     }
 
-    fn skipped_in(&self, state: &StateView<'_>, epoch: crate::types::Epoch) -> Result<Vec<u16>, StoreError> {
+    fn skipped_in(&self, state: &StateView<'_>, epoch: Epoch) -> Result<Vec<u16>, StoreError> {
         match state.read(&Key::SkipList)? {
             Some(Record::SkipList(list)) if list.epoch == epoch => Ok(list.indices),
             _ => Ok(Vec::new()),
@@ -162,13 +159,24 @@ impl LedgerApp {
         Ok(BlockContext { height, round, proposer, reveal, next_skip })
     }
 
+    /// The validators of the next epoch, with an epoch's last block only.
+    fn epoch_end(&self, header: &Header, changes: &Changes) -> Result<Option<EpochEnd>, StoreError> {
+        let Some(Some(Record::SkipList(skipped))) = changes.get(&Key::SkipList) else { return Ok(None) };
+        let set = match changes.get(&Key::Validators) {
+            Some(Some(Record::Validators(entries))) => validator_set(entries).map_err(|_| damaged())?,
+            _ => self.state_after(&header.parent)?.ok_or_else(damaged)?.validators()?,
+        };
+        Ok(Some(EpochEnd { set: Arc::new(set), skip: skipped.indices.clone() }))
+    }
+
     fn keep(
         &mut self,
         block: Arc<ProposedBlock>,
         effects: BlockEffects,
         txs: Vec<VerifiedTx>,
         tree: tree::TreeUpdate,
-    ) -> Arc<Executed> {
+    ) -> Result<Arc<Executed>, StoreError> {
+        let epoch_end = self.epoch_end(block.header(), &effects.changes)?;
         let executed = Arc::new(Executed {
             hash: block.block.hash(),
             block,
@@ -176,10 +184,11 @@ impl LedgerApp {
             txs: txs.iter().map(indexed).collect(),
             verified: txs,
             state: state_changes(&effects.changes),
+            epoch_end,
             tree,
         });
         self.layers.insert(executed.hash, Layer { executed: executed.clone(), changes: effects.changes });
-        executed
+        Ok(executed)
     }
 
     /// Takes what the mempool has for the state, leaving out what is not next.
@@ -228,7 +237,7 @@ impl Application for LedgerApp {
             });
         }
         let Some(state) = self.state_after(&header.parent)? else { return Ok(Outcome::Stale) };
-        if let Err(reason) = self.check_header(&state.parent, header) {
+        if let Err(reason) = self.check_header(&state.parent, &state.validators()?, header) {
             return Ok(Outcome::Invalid(reason));
         }
         let txs = match self.decode_txs(&block.block.payload) {
@@ -242,11 +251,14 @@ impl Application for LedgerApp {
         };
         let tree = state.update(header.height, &effects.changes)?;
         let roots = (header.tx_root, header.receipt_root, header.state_root);
-        if roots != (effects.tx_root, effects.receipt_root, tree.root()) {
-            return Ok(wrong(&block.block, "its roots are not those of its execution".to_owned()));
+        if roots != (effects.tx_root, effects.receipt_root, tree.root()) || header.next_set != effects.next_set {
+            return Ok(wrong(
+                &block.block,
+                "its roots or its next validators are not those of its execution".to_owned(),
+            ));
         }
         drop(state);
-        Ok(Outcome::Valid(self.keep(block.clone(), effects, txs, tree)))
+        Ok(Outcome::Valid(self.keep(block.clone(), effects, txs, tree)?))
     }
 
     fn build(&mut self, request: &BuildRequest) -> Result<Option<Arc<Executed>>, StoreError> {
@@ -274,7 +286,8 @@ impl Application for LedgerApp {
             tx_root: [0; 32],
             receipt_root: [0; 32],
             state_root: state.parent.state_root,
-            validator_set: self.set.hash(),
+            validator_set: state.validators()?.hash(),
+            next_set: [0; 32],
             time: self.clock.now().max(next_ms),
             reveal,
         };
@@ -285,10 +298,11 @@ impl Application for LedgerApp {
         }
         let tree = state.update(request.height, &effects.changes)?;
         (header.tx_root, header.receipt_root, header.state_root) = (effects.tx_root, effects.receipt_root, tree.root());
+        header.next_set = effects.next_set;
         drop(state);
         let payload = encode_payload(&txs);
         let block = ProposedBlock { block: Block { header, payload }, justify: request.justify.clone() };
-        Ok(Some(self.keep(Arc::new(block), effects, txs, tree)))
+        Ok(Some(self.keep(Arc::new(block), effects, txs, tree)?))
     }
 
     fn finalized(&mut self, blocks: &[Arc<Executed>]) {
@@ -334,6 +348,13 @@ struct StateView<'a> {
 }
 
 impl StateView<'_> {
+    /// Those of the next block.
+    fn validators(&self) -> Result<ValidatorSet, StoreError> {
+        match self.read(&Key::Validators)? {
+            Some(Record::Validators(entries)) => validator_set(&entries).map_err(|_| damaged()),
+            _ => Err(damaged()),
+        }
+    }
     fn update(&self, height: Height, changes: &Changes) -> Result<tree::TreeUpdate, StoreError> {
         let pending: Vec<_> = self.layers.iter().rev().map(|layer| &layer.executed.tree).collect();
         tree::update(&Overlay::new(&self.snapshot, &pending), height, changes).map_err(|error| match error {
@@ -362,11 +383,23 @@ pub fn read_record(snapshot: &Snapshot, key: &Key) -> Result<Option<Record>, Sto
 
 /// The validator set of the finalized state.
 pub fn validators(snapshot: &Snapshot) -> Result<ValidatorSet, StoreError> {
-    let damaged = || StoreError::corrupted("state.v1", "validators".to_owned());
-    match read_record(snapshot, &Key::Validators)? {
-        Some(Record::Validators(entries)) => validator_set(&entries).map_err(|_| damaged()),
-        _ => Err(damaged()),
+    set_at(snapshot, &Key::Validators)?.ok_or_else(damaged)
+}
+
+/// The validators whose place others took when an epoch began, if that was so.
+pub fn replaced(snapshot: &Snapshot, epoch: Epoch) -> Result<Option<ValidatorSet>, StoreError> {
+    set_at(snapshot, &Key::Replaced(epoch))
+}
+
+fn set_at(snapshot: &Snapshot, key: &Key) -> Result<Option<ValidatorSet>, StoreError> {
+    match read_record(snapshot, key)? {
+        Some(Record::Validators(entries)) => validator_set(&entries).map(Some).map_err(|_| damaged()),
+        _ => Ok(None),
     }
+}
+
+fn damaged() -> StoreError {
+    StoreError::corrupted("state.v1", "validators".to_owned())
 }
 
 #[cfg(test)]

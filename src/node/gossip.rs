@@ -8,7 +8,7 @@ use super::chain::Input;
 use super::handle::{Handle, NodeError};
 use crate::consensus::evidence::Evidence;
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
-use crate::types::{Height, NodeId, Role, TxId, limits};
+use crate::types::{Height, NodeId, TxId, limits};
 use crate::wire::{self, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
 
 /// How often a node says that it is there.
@@ -64,7 +64,7 @@ async fn judge_txs(handle: &Handle, payload: &[u8]) -> Verdict {
     let verified = tokio::task::spawn_blocking(move || VerifiedTx::verify_all(&chain, txs, known)).await;
     let Ok(Ok(txs)) = verified else { return Verdict::Reject };
     // Who does not propose keeps nothing of others, but can tell as well what is of use.
-    let proposes = handle.config().node.roles.has(Role::Validator);
+    let proposes = handle.proposes();
     let (mut bytes, mut useful) = (0, 0);
     for tx in txs {
         let len = tx.encoded().len();
@@ -94,6 +94,8 @@ fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
     }
     tracing::error!(validator = ?evidence.node, "evidence: a validator contradicted itself");
     handle.metrics().evidence.inc();
+    // A full queue has enough of it.
+    let _ = handle.inner.accusations.try_send(evidence);
     Verdict::Accept
 }
 
@@ -136,7 +138,6 @@ fn tell(handle: &Handle, txs: &[VerifiedTx]) {
 /// validator forgets when it restarts or is full, and what is lost keeps all later ones of its account waiting. A validator
 /// that is cut off from the others does not get its own into a block, so it tells as well.
 pub async fn repeat_txs(handle: Handle) {
-    let proposes = handle.config().node.roles.has(Role::Validator);
     let mut last = None;
     for round in 0.. {
         tokio::select! {
@@ -147,7 +148,7 @@ pub async fn repeat_txs(handle: Handle) {
         let stalled = std::mem::replace(&mut last, tip) == tip;
         let overdue = handle.mempool().overdue(REPEAT_TXS.saturating_mul(round), REPEAT_TXS, stalled);
         tell(&handle, &overdue);
-        if proposes {
+        if handle.proposes() {
             continue;
         }
         let connected = connected_validators(&handle);
@@ -183,6 +184,10 @@ fn heights_of_validators(handle: &Handle) {
 }
 
 impl Handle {
+    /// Whether this node makes blocks: the ledger says so, whatever its configuration.
+    pub(super) fn proposes(&self) -> bool {
+        self.status().is_some_and(|status| status.set.index_of(&self.identity().node).is_some())
+    }
     /// Blocks that are final elsewhere and not here, by what validators say of themselves. Enough of them say so that one of
     /// them at least is honest: a third of the weight may claim any height.
     pub fn behind(&self) -> u64 {

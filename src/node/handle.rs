@@ -120,6 +120,8 @@ pub(super) struct Inner {
     pub slots: Option<Slots>,
     pub lacking: Lacking,
     pub key: crate::crypto::SecretKey,
+    /// Head of its hash chain for the beacon.
+    pub beacon_head: [u8; 32],
     pub net: NetHandle,
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,
@@ -130,6 +132,7 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub metrics: Metrics,
     pub outbox: mpsc::Sender<VerifiedTx>,
+    pub accusations: mpsc::Sender<crate::wire::Evidence>,
     pub denied: Mutex<BTreeSet<NodeId>>,
     pub trees: super::tree::Trees,
     pub stop: CancellationToken,

@@ -24,7 +24,9 @@ pub struct NetLinks {
     pub chain: mpsc::Sender<Input>,
     /// Runs requests.
     pub runtime: tokio::runtime::Handle,
-    /// Whether this node is a validator: those talk with each other, and tell the rest of what becomes final.
+    /// Where evidence goes to be put on the ledger.
+    pub accusations: mpsc::Sender<Evidence>,
+    /// Whether this node is a validator: those talk with each other, and tell the rest of what becomes final. The chain says.
     pub validates: bool,
 }
 
@@ -34,11 +36,15 @@ impl Links for NetLinks {
             tracing::warn!(%error, "a consensus message was not sent");
         }
     }
-    fn peers(&mut self, nodes: &[NodeId]) {
+    fn peers(&mut self, nodes: &[NodeId], validates: bool) {
         // Validators turn away the consensus streams of a node that is none, again and again.
-        let set = match self.validates {
+        self.validates = validates;
+        // The chain thread is none of the runtime's, and a new peer gets a task.
+        let _entered = self.runtime.enter();
+        let set = match validates {
             true => self.net.set_consensus_peers(nodes),
-            false => self.net.set_needed_peers(nodes),
+            // Without streams first: those that were open end.
+            false => self.net.set_consensus_peers(&[]).and_then(|()| self.net.set_needed_peers(nodes)),
         };
         if let Err(error) = set {
             tracing::warn!(%error, "the validators could not be made known to the network");
@@ -78,6 +84,8 @@ impl Links for NetLinks {
     }
     fn evidence(&mut self, evidence: &Evidence) {
         tracing::error!(validator = ?evidence.node, "a validator contradicted itself; the evidence is gossiped");
+        // A full queue has enough of it; others have seen it too.
+        let _ = self.accusations.try_send(evidence.clone());
         if let Err(error) = self.net.gossip(Topic::Evidence, wire::encode(evidence)) {
             tracing::warn!(%error, "evidence was not gossiped");
         }

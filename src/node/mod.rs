@@ -4,6 +4,7 @@
 //! Not here: rules (`consensus`, `ledger`, `files`), bytes on disk (`store`) and on the network (`net`).
 
 pub mod access;
+mod accuse;
 mod acting;
 pub mod app;
 pub mod beacon;
@@ -26,6 +27,7 @@ pub mod start;
 mod testing;
 pub mod tree;
 pub mod users;
+pub mod validator;
 
 pub use handle::{Handle, NodeError};
 pub use start::{Node, NodeFailure, Start, start};

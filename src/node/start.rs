@@ -20,7 +20,7 @@ use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{files, gossip, keeper, slots};
+use super::{accuse, files, gossip, keeper, slots};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -146,26 +146,21 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));
     let net::Inboxes { consensus: messages, gossip, requests, streams } = inboxes;
     let (chain_in, inputs) = mpsc::channel(limits::CHAIN_INBOX_MAX);
+    let (accusations, accused) = mpsc::channel(accuse::WAITING_MAX);
     let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (status_in, status) = watch::channel(None);
     let (low, disk) = watch::channel(None);
     let watching = disk::watch(home.clone(), config.node.disk_reserve.get(), low, chain_in.clone(), stop.clone());
     let beacon = BeaconChain::of(&signer.seed(), 0);
-    let parts = Parts {
-        config: core.clone(),
-        set: set.clone(),
-        reader: reader.clone(),
-        mempool: mempool.clone(),
-        beacon,
-        clock,
-    };
+    let beacon_head = beacon.head();
+    let parts = Parts { config: core.clone(), reader: reader.clone(), mempool: mempool.clone(), beacon, clock };
     let (commands, exec) = start_exec(LedgerApp::new(parts), chain_in.clone(), stop.clone())?;
-    let is_validator = set.index_of(&key.public().node_id()).is_some();
     let links = NetLinks {
         net: net.clone(),
         chain: chain_in.clone(),
         runtime: tokio::runtime::Handle::current(),
-        validates: is_validator,
+        accusations: accusations.clone(),
+        validates: false,
     };
     let setup = Setup {
         db: store,
@@ -196,6 +191,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         slots,
         lacking: slots::damage::Lacking::default(),
         key,
+        beacon_head,
         net,
         mempool,
         chain: chain_in,
@@ -206,6 +202,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         clock,
         metrics,
         outbox,
+        accusations,
         denied: Mutex::new(BTreeSet::new()),
         trees: super::tree::Trees::default(),
         stop,
@@ -220,6 +217,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     handle.spawn(gossip::repeat_txs(handle.clone()));
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
+    handle.spawn(accuse::run(handle.clone(), accused));
     if handle.identity().account.is_some() {
         handle.spawn(files::late::run(handle.clone()));
         handle.spawn(files::watch::run(handle.clone()));

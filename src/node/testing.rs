@@ -12,7 +12,7 @@ use crate::consensus;
 use crate::crypto::SecretKey;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use crate::ledger::record::{StorageParams, ValidatorEntry};
+use crate::ledger::record::{StorageParams, ValidatorEntry, ValidatorParams};
 use crate::mempool::{Capacity, Mempool};
 use crate::store::{Identity, KeyOrigin, Options, Store};
 use crate::types::{Amount, ByteCount, Epoch, Height, Millis, NodeId, Role, Roles, Round, View};
@@ -45,6 +45,7 @@ pub fn genesis() -> Genesis {
         epoch_blocks: 20,
         pending_blocks: 10,
         storage: StorageParams::usual(20),
+        staking: ValidatorParams::usual(),
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: vec![GenesisAccount { account, balance: Amount::new(1_000) }],
         nodes: vec![GenesisNode { account, announcement }],
@@ -86,7 +87,6 @@ pub fn store(home: &Path, seed: [u8; 32], genesis: &Genesis) -> Store {
 pub fn app(store: &Store, genesis: &Genesis, key: &SecretKey, clock: Clock) -> LedgerApp {
     LedgerApp::new(Parts {
         config: config(genesis, key.public().node_id()),
-        set: set(),
         reader: store.reader(),
         mempool: Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD))),
         beacon: BeaconChain::of(&SEED, 0),

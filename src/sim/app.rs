@@ -108,6 +108,7 @@ impl App for LightApp {
             receipt_root: [0; 32],
             state_root: Self::root(&parent.root, &payload),
             validator_set: ask.validator_set,
+            next_set: ask.validator_set,
             time: ask.time.max(parent.time.saturating_add(Millis::new(1))),
             reveal: [0; 32],
         };

@@ -38,6 +38,8 @@ struct Storage {
     lost: u64,
     out: u64,
     draining: u64,
+    /// Epochs that began with other validators.
+    changes: u64,
 }
 
 impl Books {
@@ -144,10 +146,11 @@ impl Books {
 impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} transactions final", self.transactions, self.txs.len())?;
-        let Storage { passed, failed, taken, lost, out, draining } = self.storage;
+        let Storage { passed, failed, taken, lost, out, draining, changes } = self.storage;
         if self.priced {
             write!(f, "\naudits: {passed} passed, {failed} failed; slots: {taken} taken over, {lost} lost; ")?;
             write!(f, "nodes: {out} out, {draining} draining")?;
+            write!(f, "\nvalidators: {changes} changes")?;
         }
         Ok(())
     }
@@ -156,7 +159,8 @@ impl fmt::Display for Books {
 impl Storage {
     fn of(state: &MemoryState) -> Self {
         let mut seen = Self::default();
-        for (_, record) in state.records() {
+        for (key, record) in state.records() {
+            seen.changes += u64::from(matches!(key, Key::Replaced(_)));
             match record {
                 Record::Node(entry) => {
                     seen.passed += entry.audit.passed;

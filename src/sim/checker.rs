@@ -381,8 +381,14 @@ impl Checker {
         }
     }
 
-    /// A machine's core begins an epoch; its ledger must agree on who is skipped in it.
-    pub fn epoch_begins(&mut self, at: usize, context: &EpochContext, state: &MemoryState) {
+    /// A machine's core begins an epoch: it must have the validators there that others have, and its ledger must agree on who
+    /// is skipped in it.
+    pub fn epoch_begins(&mut self, at: usize, context: &EpochContext, state: Option<&MemoryState>, ring: &mut Ring) {
+        if self.honest[at] && !ring.begin(context.epoch, &context.set) {
+            let problem = format!("its validators of epoch {} are others than elsewhere", context.epoch);
+            return self.complain(Failure::State { at, height: self.height(), problem });
+        }
+        let Some(state) = state else { return };
         let recorded = matches!(state.get(&Key::SkipList), Some(Record::SkipList(list))
             if list.epoch == context.epoch && list.indices == context.skip);
         if !recorded {
@@ -392,12 +398,14 @@ impl Checker {
     }
 
     /// A message of a faulty validator reaches the core of an honest machine that is in view `now`.
-    pub fn heard(&mut self, at: usize, message: &Message, now: Round) {
+    pub fn heard(&mut self, at: usize, message: &Message, now: Round, ring: &Ring) {
         let (said, round, index, block) = match message {
             Message::Proposal(proposal) => (Said::Propose, proposal.round, proposal.index, proposal.offer.hash()),
             Message::Vote(vote) => (Said::Vote(vote.kind), vote.round, vote.index, vote.block),
             _ => return,
         };
+        // Places are those of the epoch's set.
+        let Some(index) = ring.key_in(round.epoch, index) else { return };
         let near = round.epoch == now.epoch && round.view.get().abs_diff(now.view.get()) <= WINDOW;
         if !self.honest[at] || self.innocent[usize::from(index)] || !near {
             return;

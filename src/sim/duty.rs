@@ -11,11 +11,12 @@ use crate::files::{SlotHasher, SlotTree};
 use crate::ledger::record::{Challenge, NodeEntry, Sample};
 use crate::ledger::{Key, MemoryState, Record};
 use crate::types::limits::{LEAF_BYTES, SLOT_BLOCK_BYTES};
-use crate::types::{FileId, Height, NodeId, SlotRoot};
+use crate::types::{Amount, FileId, Height, NodeId, SlotRoot};
 use crate::wire::tx::SampleProof;
 use crate::wire::{Action, PublicManifest, StorageReceipt, Tx, TxBody, VerifiedTx};
 
 use super::ring::CHAIN;
+use super::traffic::UNIT;
 use super::world::World;
 
 /// What comes in at a machine.
@@ -34,6 +35,17 @@ pub struct Turn {
     pub key: SecretKey,
     /// How well it does, of 100.
     pub luck: u64,
+    /// What it may ask for, if it is a validator's.
+    pub voter: Option<Voter>,
+}
+
+/// What a validator may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Voter {
+    /// More power.
+    pub grows: bool,
+    /// To leave, and to come back.
+    pub leaves: bool,
 }
 
 impl World {
@@ -94,6 +106,9 @@ impl Turn {
     }
 
     fn action(&self, state: &MemoryState) -> Option<Action> {
+        if let Some(voter) = self.voter {
+            return self.vote_wish(state, voter);
+        }
         let Some(Record::Node(entry)) = state.get(&Key::Node(self.node())) else { return None };
         if !entry.active {
             return Some(self.come_back(entry));
@@ -105,6 +120,20 @@ impl Turn {
             return Some(Action::DrainNode { node: self.node(), drain: !entry.draining });
         }
         self.take(state).or_else(|| self.settle(state))
+    }
+
+    /// To leave, to come back with what it has or with what it had, to have more power.
+    fn vote_wish(&self, state: &MemoryState, voter: Voter) -> Option<Action> {
+        let Some(Record::Stakes(stakes)) = state.get(&Key::Stakes) else { return None };
+        let node = self.node();
+        let join = |stake| Some(Action::ValidatorJoin { node, stake: Amount::new(stake) });
+        match stakes.iter().find(|stake| stake.node == node) {
+            None => join(UNIT),
+            Some(stake) if stake.leaving && self.luck < 60 => join(0),
+            Some(stake) if !stake.leaving && voter.leaves && self.luck < 40 => Some(Action::ValidatorLeave { node }),
+            Some(_) if voter.grows && self.luck > 70 => join(self.luck * UNIT / 50),
+            Some(_) => None,
+        }
     }
 
     fn come_back(&self, entry: &NodeEntry) -> Action {

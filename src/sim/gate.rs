@@ -5,6 +5,7 @@
 
 use crate::consensus::{Config, EpochContext, Verifier, VerifyError, safety};
 use crate::types::{Epoch, Height, Round};
+use crate::wire::certificate::Statement;
 use crate::wire::{Certificate, Message, Newest, TimeoutCertificate, VoteKind};
 
 use super::ring::Ring;
@@ -74,16 +75,19 @@ impl Ideal<'_> {
         }
         match &message {
             Message::Proposal(proposal) => {
-                self.known(proposal.round.epoch, Height::GENESIS)?;
+                let said = Statement::Propose { round: proposal.round, block: proposal.offer.hash() };
+                self.signature(proposal.round, proposal.index, &said)?;
                 self.justification(proposal.offer.justify())?;
                 self.newest(&proposal.newest)?;
             }
             Message::Vote(vote) => {
-                self.known(vote.round.epoch, Height::GENESIS)?;
+                let (kind, round, height, block) = (vote.kind, vote.round, vote.height, vote.block);
+                self.signature(round, vote.index, &Statement::Vote { kind, round, height, block })?;
                 self.newest(&vote.newest)?;
             }
             Message::Timeout(timeout) => {
-                self.known(timeout.round.epoch, Height::GENESIS)?;
+                let said = Statement::Timeout { round: timeout.round, high: timeout.newest.high.rank() };
+                self.signature(timeout.round, timeout.index, &said)?;
                 self.newest(&timeout.newest)?;
                 if timeout.newest.high.rank().epoch != timeout.round.epoch {
                     return Err(VerifyError::Misplaced);
@@ -115,6 +119,11 @@ impl Ideal<'_> {
         Err(VerifyError::LaterEpoch { epoch, height })
     }
 
+    fn signature(&self, round: Round, index: u16, said: &Statement) -> Result<(), VerifyError> {
+        self.known(round.epoch, Height::GENESIS)?;
+        if self.ring.holds_at(round.epoch, index, said) { Ok(()) } else { Err(VerifyError::Signature) }
+    }
+
     fn known(&self, epoch: Epoch, height: Height) -> Result<(), VerifyError> {
         if epoch > self.last {
             return Err(VerifyError::LaterEpoch { epoch, height });
@@ -130,7 +139,7 @@ impl Ideal<'_> {
             return Ok(());
         }
         self.known(certificate.round.epoch, certificate.height)?;
-        let set = self.ring.set();
+        let set = self.ring.set_in(certificate.round.epoch);
         let power = certificate.power(set)?;
         if !safety::is_quorum(self.config, set, power) || !self.ring.signed(certificate) {
             return Err(VerifyError::Signature);
@@ -160,8 +169,8 @@ impl Ideal<'_> {
     fn timeout(&self, timeout: &TimeoutCertificate) -> Result<(), VerifyError> {
         self.justification(&timeout.high)?;
         self.known(timeout.round.epoch, timeout.high.height)?;
-        let power = timeout.power(self.ring.set())?;
-        let quorum = safety::is_quorum(self.config, self.ring.set(), power);
+        let set = self.ring.set_in(timeout.round.epoch);
+        let quorum = safety::is_quorum(self.config, set, timeout.power(set)?);
         if timeout.high.rank().epoch != timeout.round.epoch || !quorum || !self.ring.signed_timeouts(timeout) {
             return Err(VerifyError::Misplaced);
         }

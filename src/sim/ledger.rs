@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::consensus::{EpochContext, Verdict, leader};
 use crate::ledger::effects::Changes;
-use crate::ledger::record::{Account, Params, SkipList};
+use crate::ledger::record::{Account, Params, SkipList, validator_set};
 use crate::ledger::{
     BlockContext, BlockEffects, Executed, Executor, Fork, Key, MemoryState, Reads, Record, beacon, execute_block,
 };
@@ -158,7 +158,7 @@ impl LedgerApp {
             _ => Vec::new(),
         };
         let context =
-            EpochContext { epoch, set: self.common.set.clone(), skip, opening: Certificate::genesis(GENESIS) };
+            EpochContext { epoch, set: Arc::new(validators(fork)?), skip, opening: Certificate::genesis(GENESIS) };
         let unfinal = branch.iter().map(|layer| &layer.header);
         let headers = self.headers.iter().chain(unfinal).chain([header]);
         let headers = headers.filter(|other| params.epoch_of(other.height) == epoch);
@@ -170,7 +170,8 @@ impl LedgerApp {
         let header = &block.header;
         let fits = header.version == BLOCK_VERSION
             && header.chain == CHAIN
-            && header.validator_set == self.common.set.hash()
+            && Some(header.validator_set)
+                == validators(&Fork::new(&self.state, &executed(branch))).map(|set| set.hash())
             && header.time > self.time(branch);
         if !fits {
             return Err("a header field is wrong".to_owned());
@@ -183,7 +184,9 @@ impl LedgerApp {
         let effects = execute_block(&fork, self.context(branch, header), &txs).map_err(|error| error.to_string())?;
         let executed = self.seal(&fork, effects, &txs);
         let roots = (executed.effects.tx_root, executed.effects.receipt_root, executed.tree.root());
-        if roots != (header.tx_root, header.receipt_root, header.state_root) {
+        if roots != (header.tx_root, header.receipt_root, header.state_root)
+            || header.next_set != executed.effects.next_set
+        {
             return Err(format!("its roots are not those of its execution, which ends with {}", executed.tree.root()));
         }
         Ok(Layer { header: header.clone(), payload: block.payload.clone(), txs, executed })
@@ -264,7 +267,8 @@ impl App for LedgerApp {
             tx_root: [0; 32],
             receipt_root: [0; 32],
             state_root: self.state.root(),
-            validator_set: self.common.set.hash(),
+            validator_set: validators(&Fork::new(&self.state, &executed(&self.branch(&ask.parent)?)))?.hash(),
+            next_set: [0; 32],
             time: ask.time.max(next_ms),
             reveal,
         };
@@ -274,6 +278,7 @@ impl App for LedgerApp {
         }
         (header.tx_root, header.receipt_root) = (executed.effects.tx_root, executed.effects.receipt_root);
         header.state_root = executed.tree.root();
+        header.next_set = executed.effects.next_set;
         let payload = encode_payload(&txs);
         let layer = Layer { header: header.clone(), payload: payload.clone(), txs, executed };
         self.layers.insert(header.hash(), layer);
@@ -344,6 +349,14 @@ fn read<R: Reads<Error = Infallible>>(reads: &R, key: &Key) -> Option<Record> {
 fn params<R: Reads<Error = Infallible>>(reads: &R) -> Option<Params> {
     match read(reads, &Key::Params) {
         Some(Record::Params(params)) => Some(params),
+        _ => None,
+    }
+}
+
+/// The validators of the next block.
+fn validators<R: Reads<Error = Infallible>>(reads: &R) -> Option<ValidatorSet> {
+    match read(reads, &Key::Validators) {
+        Some(Record::Validators(entries)) => validator_set(&entries).ok(),
         _ => None,
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::consensus::leader::skip_list;
 use crate::consensus::planted::Planted;
 use crate::consensus::{Action, Config, EpochContext, Replica, Resume, Timer};
+use crate::ledger::record::validator_set;
+use crate::ledger::{Key, MemoryState, Record};
 use crate::types::{BlockHash, Epoch, Millis, NodeId, Round};
-use crate::wire::{Certificate, ProposedBlock, ValidatorSet};
+use crate::wire::{Certificate, ValidatorSet};
 
 use super::app::App;
 use super::disk::{Chain, Disk, Write};
@@ -114,7 +116,7 @@ impl Machine {
     pub fn start(&mut self, config: Config, set: &Arc<ValidatorSet>, real: bool) {
         let chain = self.disk.chain.clone();
         let mut contexts = vec![first_epoch(set)];
-        while let Some(next) = next_epoch(&config, &contexts, &chain) {
+        while let Some(next) = next_epoch(&config, &contexts, &chain, self.disk.state.as_ref()) {
             contexts.push(next);
         }
         let resume = Resume {
@@ -145,15 +147,9 @@ impl Machine {
 }
 
 impl Running {
-    /// Takes final blocks into memory. Gives the epoch that they make begin.
-    pub fn append(
-        &mut self,
-        config: &Config,
-        blocks: &[Arc<ProposedBlock>],
-        certificate: &Certificate,
-    ) -> Option<EpochContext> {
-        self.chain.append(blocks, certificate);
-        let next = next_epoch(config, &self.contexts, &self.chain)?;
+    /// The epoch that final blocks make begin, given the ledger's state after them, if there is a ledger.
+    pub fn begin_epoch(&mut self, config: &Config, state: Option<&MemoryState>) -> Option<EpochContext> {
+        let next = next_epoch(config, &self.contexts, &self.chain, state)?;
         self.gate.begin_epoch(&next);
         self.contexts.push(next.clone());
         Some(next)
@@ -171,11 +167,30 @@ pub fn first_epoch(set: &Arc<ValidatorSet>) -> EpochContext {
 }
 
 /// The next epoch, if the chain holds all of the last known one.
-fn next_epoch(config: &Config, contexts: &[EpochContext], chain: &Chain) -> Option<EpochContext> {
+fn next_epoch(
+    config: &Config,
+    contexts: &[EpochContext],
+    chain: &Chain,
+    state: Option<&MemoryState>,
+) -> Option<EpochContext> {
     let last = contexts.last()?;
     let end = config.last_height(last.epoch).get();
     let opening = chain.commits().get(&end)?.clone();
     let begin = end.saturating_sub(config.epoch_blocks) as usize;
     let headers = chain.blocks()[begin..end as usize].iter().map(|block| block.header());
-    Some(EpochContext { epoch: last.epoch.next()?, set: last.set.clone(), skip: skip_list(last, headers), opening })
+    let (epoch, skip) = (last.epoch.next()?, skip_list(last, headers));
+    let set = match state {
+        Some(state) => Arc::new(set_of(state, epoch)?),
+        None => last.set.clone(),
+    };
+    Some(EpochContext { epoch, skip: last.set.carry_over(&skip, &set), set, opening })
+}
+
+/// The validators of an epoch that has begun: those that the next change replaces, or those of now.
+fn set_of(state: &MemoryState, epoch: Epoch) -> Option<ValidatorSet> {
+    let replaced = state.records().find(|(key, _)| matches!(key, Key::Replaced(later) if *later > epoch));
+    match replaced.map(|(_, record)| record).or_else(|| state.get(&Key::Validators)) {
+        Some(Record::Validators(entries)) => validator_set(entries).ok(),
+        _ => None,
+    }
 }

@@ -3,11 +3,11 @@
 //! In most runs a signature is ideal: it holds exactly if the key's owner made it, which the ring remembers. Some runs sign
 //! and verify for real (`gate`). Either way the checker asks the ring alone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use crate::crypto::{SecretKey, Signature};
-use crate::types::{BlockHash, ChainId, Height, NodeId, Round};
+use crate::types::{BlockHash, ChainId, Epoch, Height, NodeId, Round};
 use crate::wire::certificate::Statement;
 use crate::wire::{Certificate, Message, TimeoutCertificate, Unsigned, Validator, ValidatorSet, VoteKind};
 
@@ -31,7 +31,8 @@ pub fn nodes() -> impl Iterator<Item = NodeId> {
 /// The keys of one run.
 pub struct Ring {
     keys: Vec<(NodeId, SecretKey)>,
-    set: Arc<ValidatorSet>,
+    /// By the epoch with which each set began.
+    sets: BTreeMap<Epoch, Arc<ValidatorSet>>,
     real: bool,
     said: HashSet<(u16, Statement)>,
     known: BTreeSet<(Round, VoteKind, Height, BlockHash)>,
@@ -46,11 +47,31 @@ impl Ring {
         let members = weighted.map(|((node, _), power)| Validator { node: *node, power: *power }).collect();
         let set = ValidatorSet::new(members);
         let set = Arc::new(set.expect("distinct nodes with weights, in order, are a set"));
-        Self { keys, set, real, said: HashSet::new(), known: BTreeSet::new() }
+        let sets = BTreeMap::from([(Epoch::ZERO, set)]);
+        Self { keys, sets, real, said: HashSet::new(), known: BTreeSet::new() }
     }
-    /// The validators.
+    /// The validators of the first epoch.
     pub fn set(&self) -> &Arc<ValidatorSet> {
-        &self.set
+        self.set_in(Epoch::ZERO)
+    }
+    /// The validators of an epoch, as far as it has begun anywhere.
+    pub fn set_in(&self, epoch: Epoch) -> &Arc<ValidatorSet> {
+        let begun = self.sets.range(..=epoch).next_back();
+        begun.map(|(_, set)| set).expect("the first epoch has a set")
+    }
+    /// An epoch begins on a machine. Whether it has the set there that it has elsewhere.
+    pub fn begin(&mut self, epoch: Epoch, set: &Arc<ValidatorSet>) -> bool {
+        self.sets.entry(epoch).or_insert_with(|| set.clone()) == set
+    }
+    /// Whose key a place in an epoch's set is.
+    pub fn key_in(&self, epoch: Epoch, index: u16) -> Option<u16> {
+        let node = self.set_in(epoch).get(index)?.node;
+        let at = self.keys.binary_search_by(|(key, _)| key.cmp(&node)).ok()?;
+        u16::try_from(at).ok()
+    }
+    /// The key of a validator.
+    pub fn key(node: &NodeId) -> Option<&'static SecretKey> {
+        KEYS.iter().find(|(known, _)| known == node).map(|(_, key)| key)
     }
     /// Whether signatures are real.
     pub fn is_real(&self) -> bool {
@@ -73,6 +94,10 @@ impl Ring {
     pub fn holds(&self, signer: u16, statement: &Statement) -> bool {
         self.said.contains(&(signer, *statement))
     }
+    /// Whether whoever has this place in the epoch's set has signed this.
+    pub fn holds_at(&self, epoch: Epoch, index: u16, statement: &Statement) -> bool {
+        self.key_in(epoch, index).is_some_and(|key| self.holds(key, statement))
+    }
     /// Whether a quorum has signed this: the checker's own judgement.
     pub fn certifies(&mut self, certificate: &Certificate) -> bool {
         if certificate.is_genesis(&GENESIS) {
@@ -82,10 +107,9 @@ impl Ring {
         if self.known.contains(&name) {
             return true;
         }
-        let statement = certificate.statement();
-        let power = certificate.power(&self.set).unwrap_or(0);
-        let signed = certificate.signatures.iter().all(|signed| self.holds(signed.index, &statement));
-        let holds = signed && self.set.is_quorum(power);
+        let set = self.set_in(certificate.round.epoch);
+        let power = certificate.power(set).unwrap_or(0);
+        let holds = self.signed(certificate) && set.is_quorum(power);
         if holds {
             self.known.insert(name);
         }
@@ -93,14 +117,14 @@ impl Ring {
     }
     /// Whether the validators named in a certificate have signed it, a quorum or not.
     pub fn signed(&self, certificate: &Certificate) -> bool {
-        let statement = certificate.statement();
+        let (statement, epoch) = (certificate.statement(), certificate.round.epoch);
         certificate.is_genesis(&GENESIS)
-            || certificate.signatures.iter().all(|signed| self.holds(signed.index, &statement))
+            || certificate.signatures.iter().all(|signed| self.holds_at(epoch, signed.index, &statement))
     }
     /// Whether the validators named in a timeout certificate have signed it, and it carries their highest certificate.
     pub fn signed_timeouts(&self, timeout: &TimeoutCertificate) -> bool {
         let said = |high: Round| Statement::Timeout { round: timeout.round, high };
-        timeout.timeouts.iter().all(|one| self.holds(one.index, &said(one.high)))
+        timeout.timeouts.iter().all(|one| self.holds_at(timeout.round.epoch, one.index, &said(one.high)))
             && timeout.timeouts.iter().map(|one| one.high).max() == Some(timeout.high.rank())
             && self.signed(&timeout.high)
     }

@@ -49,12 +49,15 @@ impl World {
     ) -> Option<EpochContext> {
         let running = self.machines[at].running.as_mut()?;
         let tip = running.tip();
-        let epoch = running.append(config, &blocks, &certificate);
+        running.chain.append(&blocks, &certificate);
         self.checker.finalized(at, tip, &blocks, &certificate, &mut self.ring);
         self.trace.note(self.now, at, how, certificate.round, Some(&certificate.block));
         let executed = self.settle(at, &blocks);
-        if let (Some(epoch), Some(ledger)) = (&epoch, self.machines[at].app.ledger()) {
-            self.checker.epoch_begins(at, epoch, ledger.state());
+        let machine = &mut self.machines[at];
+        let state = machine.app.ledger().map(|ledger| ledger.state());
+        let epoch = machine.running.as_mut().and_then(|running| running.begin_epoch(config, state));
+        if let Some(epoch) = &epoch {
+            self.checker.epoch_begins(at, epoch, state, &mut self.ring);
         }
         let running = self.machines[at].running.as_mut()?;
         running.tasks.push_back(Task::Write(Write::Final(blocks, certificate, executed)));
@@ -334,7 +337,7 @@ impl World {
                 }
                 let now = running.replica.status().round;
                 self.feed(to, Event::Received { from: node, message: message.clone() });
-                self.checker.heard(to, &message, now);
+                self.checker.heard(to, &message, now, &self.ring);
             }
             Err(VerifyError::LaterEpoch { height, .. }) => self.feed(to, Event::Ahead { from: node, height }),
             Err(_) => {}

@@ -8,18 +8,18 @@ use std::sync::{Arc, LazyLock};
 
 use crate::crypto::SecretKey;
 use crate::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use crate::ledger::record::{StorageParams, ValidatorEntry};
+use crate::ledger::record::{StorageParams, ValidatorEntry, ValidatorParams};
 use crate::ledger::{Genesis, MemoryState};
 use crate::mempool::Capacity;
-use crate::types::{AccountId, Amount, ByteCount, Height, Millis, Role, Roles};
+use crate::types::{AccountId, Amount, ByteCount, Height, Millis, NodeId, Role, Roles};
 use crate::wire::tx::{FileCommit, NodeAnnouncement, repair_bounds};
 use crate::wire::{Action, PublicManifest, SlotInfo, StorageReceipt, Tx, TxBody, ValidatorSet, VerifiedTx};
 
 use super::dice::Dice;
-use super::duty::{Turn, Wish, slot_root};
+use super::duty::{Turn, Voter, Wish, slot_root};
 use super::ledger::beacon_head;
 use super::plan::Plan;
-use super::ring::CHAIN;
+use super::ring::{CHAIN, Ring};
 
 /// Accounts that the genesis knows; one more begins when somebody pays it.
 const USERS: usize = 5;
@@ -34,6 +34,10 @@ const PRICE: u64 = 1 << 27;
 /// Turns of storage nodes in a run, and for how long after the faults, ms.
 const TURNS: usize = 150;
 const TURNS_AFTER: u64 = 500;
+/// Turns of validators in a run, where their set changes.
+const VOTER_TURNS: usize = 40;
+/// Credits for one unit of power.
+pub const UNIT: u64 = 1_000;
 /// Bytes that a storage node offers.
 const CAPACITY: u64 = 1 << 20;
 /// Data shards and parity shards of each file.
@@ -68,6 +72,7 @@ impl Traffic {
         let mut dice = Dice::new(seed, 4);
         let mut duties = Dice::new(seed, 5);
         let priced = duties.percent(50);
+        let changes = duties.percent(60);
         let genesis = genesis(priced, plan.epoch_blocks, dice.between(1, 12), set);
         let genesis = MemoryState::genesis(&genesis).expect("the accounts, nodes and validators are listed");
         let total = dice.between(8 << 10, 64 << 10) as usize;
@@ -87,10 +92,16 @@ impl Traffic {
             submissions.push((plan.heal_at + dice.between(1, 200), dice.below(plan.places.len()), number));
         }
         let mut turns = Vec::new();
+        let voters = voters(plan, set);
         for _ in 0..if priced { TURNS } else { 0 } {
             let (key, luck) = (duties.pick(&STORE_KEYS[..STORES]).clone(), duties.between(0, 99));
             let (when, at) = (duties.between(0, plan.heal_at + TURNS_AFTER), duties.below(plan.places.len()));
-            turns.push((when, at, Turn { key, luck }));
+            turns.push((when, at, Turn { key, luck, voter: None }));
+        }
+        for _ in 0..if priced && changes { VOTER_TURNS } else { 0 } {
+            let ((key, voter), luck) = (duties.pick(&voters).clone(), duties.between(0, 99));
+            let (when, at) = (duties.between(0, plan.heal_at + TURNS_AFTER), duties.below(plan.places.len()));
+            turns.push((when, at, Turn { key, luck, voter: Some(voter) }));
         }
         Self { genesis: Arc::new(genesis), capacity, txs, priced, submissions, turns }
     }
@@ -100,6 +111,24 @@ impl Traffic {
         let drawn = self.submissions.iter().map(|(when, at, number)| (*when, *at, Wish::Tx(self.txs[*number].clone())));
         drawn.chain(self.turns.iter().map(|(when, at, turn)| (*when, *at, Wish::Turn(Box::new(turn.clone())))))
     }
+}
+
+/// The validators' keys, and what each may do so that the faulty ones stay below a third whatever the others do: one that is
+/// not faulty may leave, if the rest bears it; those that are faulty get no more power.
+fn voters(plan: &Plan, set: &ValidatorSet) -> Vec<(SecretKey, Voter)> {
+    let faulty = plan.faulty();
+    let weight = |index: &u16| set.get(*index).map_or(0, |member| member.power);
+    let (all, lost): (u64, u64) = (set.total_power(), faulty.iter().map(weight).sum());
+    let honest = (0..plan.validators).filter(|index| !faulty.contains(index));
+    let leaves = honest.rev().find(|index| 3 * lost < all - weight(index));
+    let voter = |(index, member): (u16, &crate::wire::Validator)| {
+        let is_faulty = faulty.contains(&index);
+        Some((
+            Ring::key(&member.node)?.clone(),
+            Voter { grows: !is_faulty, leaves: is_faulty || leaves == Some(index) },
+        ))
+    };
+    (0..).zip(set.members()).filter_map(voter).collect()
 }
 
 fn account(user: usize) -> AccountId {
@@ -129,15 +158,21 @@ fn genesis(priced: bool, epoch_blocks: u64, pending_blocks: u64, set: &Validator
         announcement: announcement(key, format!("{n}"), Role::Storage),
     };
     let template = announcement(&STORE_KEYS[0], "validators".to_owned(), Role::Validator);
+    let voter = |node: &NodeId| Ring::key(node).filter(|_| priced).map_or(account, |key| key.public().account_id());
     let validator = |node| {
         let announcement = NodeAnnouncement { node, beacon_head: beacon_head(&node), ..template.clone() };
-        GenesisNode { account, announcement }
+        GenesisNode { account: voter(&node), announcement }
     };
     let validators = set.members().iter().map(|member| validator(member.node));
-    let entry = |member: &crate::wire::Validator| ValidatorEntry { node: member.node, power: member.power, account };
+    let entry = |member: &crate::wire::Validator| ValidatorEntry {
+        node: member.node,
+        power: member.power,
+        account: voter(&member.node),
+    };
     let balance = Amount::new(if priced { RICH } else { BALANCE });
     let users = (0..USERS).map(self::account);
     let keepers = STORE_KEYS.iter().take(if priced { STORES } else { 0 }).map(keeper);
+    let voters = set.members().iter().map(|member| voter(&member.node)).filter(|_| priced);
     let usual = StorageParams::usual(epoch_blocks);
     let storage = StorageParams { price: if priced { PRICE } else { 0 }, samples: 4, ..usual };
     Genesis {
@@ -148,8 +183,9 @@ fn genesis(priced: bool, epoch_blocks: u64, pending_blocks: u64, set: &Validator
         pending_blocks,
         // Where deals cost nothing, balances follow from the transfers alone.
         storage,
+        staking: ValidatorParams { stake_unit: UNIT, unbonding_epochs: 2, ..ValidatorParams::usual() },
         timing: Timing { idle_interval: millis(1), view_floor: millis(1), view_cap: millis(1) },
-        accounts: users.chain(keepers).map(|account| GenesisAccount { account, balance }).collect(),
+        accounts: users.chain(keepers).chain(voters).map(|account| GenesisAccount { account, balance }).collect(),
         nodes: STORE_KEYS.iter().take(STORES).enumerate().map(store).chain(validators).collect(),
         validators: set.members().iter().map(entry).collect(),
     }

@@ -43,6 +43,7 @@ fn next_block(store: &Store, payload: usize, root: StateRoot) -> ProposedBlock {
         receipt_root: [4; 32],
         state_root: root,
         validator_set: [5; 32],
+        next_set: [5; 32],
         time: Millis::new(height.get()),
         reveal: [6; 32],
     };

@@ -2,6 +2,16 @@
 
 /// Validators in one set.
 pub const VALIDATORS_MAX: usize = 128;
+/// Nodes that a validator talks with while one set takes over from another.
+pub const CONSENSUS_PEERS_MAX: usize = 2 * VALIDATORS_MAX;
+/// Stakes on the ledger: validators, those who wait to be, and those whose credits are not back yet.
+pub const STAKES_MAX: usize = 2 * VALIDATORS_MAX;
+/// Keys that one stake may have had within the time in which they can be accused.
+pub const RETIRED_KEYS_MAX: usize = 4;
+/// Sum of the power of a set that changes are allowed to lead to.
+pub const POWER_MAX: u64 = 1 << 61;
+/// Changes of the validator set that one proof bundle leads over.
+pub const SET_CHANGES_MAX: usize = 4_096;
 /// Payload of one block, bytes. Bounded so that a block and its certificates fit one message.
 pub const BLOCK_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// Transactions in one block.

@@ -35,6 +35,9 @@ pub struct Header {
     pub state_root: StateRoot,
     /// Hash of the validator set that votes on it.
     pub validator_set: [u8; 32],
+    /// Hash of the validator set that votes on the block after it: another one only in an epoch's last block, so that each
+    /// set is certified by the one before it.
+    pub next_set: [u8; 32],
     /// Proposer's clock, milliseconds since the Unix epoch; greater than the parent's (protocol rule 20).
     pub time: Millis,
     /// Next preimage of the proposer's registered hash chain.

@@ -48,7 +48,7 @@ pub enum Statement {
 }
 
 impl Statement {
-    fn bytes(&self, chain: &ChainId) -> Vec<u8> {
+    pub(super) fn bytes(&self, chain: &ChainId) -> Vec<u8> {
         super::encode(&(chain, self))
     }
     /// Signs the statement for a chain.

@@ -42,6 +42,7 @@ fn proposed(payload: Vec<u8>) -> ProposedBlock {
         receipt_root: [4; 32],
         state_root: StateRoot::from_bytes([6; 32]),
         validator_set: [7; 32],
+        next_set: [8; 32],
         time: Millis::new(1_800_000_000_000),
         reveal: [8; 32],
     };

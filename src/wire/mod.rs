@@ -7,6 +7,7 @@
 pub mod block;
 pub mod certificate;
 pub mod codec;
+pub mod evidence;
 pub mod file;
 pub mod gossip;
 pub mod message;
@@ -19,6 +20,7 @@ pub mod verified;
 pub use block::{Block, Header};
 pub use certificate::{Certificate, Signed, TimeoutCertificate, VoteKind};
 pub use codec::{DecodeError, decode, encode};
+pub use evidence::Evidence;
 pub use file::{PublicManifest, SlotInfo, StorageReceipt};
 pub use gossip::{Envelope, Topic};
 pub use message::{Message, Newest, ProposedBlock, Unsigned};

@@ -2,6 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::evidence::Evidence;
 use super::file::{PublicManifest, StorageReceipt};
 use crate::crypto::{Domain, SecretKey, Signature, hash};
 use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, Height, NodeId, Roles, TxId};
@@ -168,6 +169,32 @@ pub enum Action {
         /// The root.
         root: Option<FileId>,
     },
+    /// Puts credits behind a node, so that it becomes a validator, or a weightier one. Takes back a wish to leave.
+    ValidatorJoin {
+        /// The node, registered by the sender as a validator.
+        node: NodeId,
+        /// Credits to add to its stake; 0 only for one that has a stake.
+        stake: Amount,
+    },
+    /// Asks for a validator's way out: it stops when the set without it begins, and its stake comes back later.
+    ValidatorLeave {
+        /// The node.
+        node: NodeId,
+    },
+    /// Gives a stake another key at the end of an epoch; the old one is not used again.
+    ValidatorRotateKey {
+        /// The node that has the stake.
+        node: NodeId,
+        /// The node that takes its place, registered by the sender as a validator.
+        new: NodeId,
+    },
+    /// Shows that a validator contradicted itself: it loses a part of its stake and never votes with the rest.
+    Accuse(Box<Evidence>),
+    /// Ends a validator's time in jail, when it has been there long enough.
+    ValidatorUnjail {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl Action {
@@ -188,6 +215,11 @@ impl Action {
             Self::UnshareFile { .. } => "unshare_file",
             Self::SetRoot { .. } => "set_root",
             Self::CollectFile { .. } => "collect_file",
+            Self::ValidatorJoin { .. } => "validator_join",
+            Self::ValidatorLeave { .. } => "validator_leave",
+            Self::ValidatorRotateKey { .. } => "validator_rotate_key",
+            Self::Accuse(_) => "accuse",
+            Self::ValidatorUnjail { .. } => "validator_unjail",
         }
     }
 }

@@ -79,6 +79,28 @@ impl ValidatorSet {
     pub fn is_join(&self, power: u64) -> bool {
         u128::from(power) * 3 > u128::from(self.total_power())
     }
+    /// The places in another set of members of this one, given by their places here: those that are in both, ascending, and no
+    /// more of them than a third of the weight there.
+    pub fn carry_over(&self, indices: &[u16], to: &Self) -> Vec<u16> {
+        let mut places: Vec<_> = indices.iter().filter_map(|index| to.index_of(&self.get(*index)?.node)).collect();
+        places.sort_unstable();
+        let mut weight = 0_u64;
+        places.retain(|place| {
+            let power = to.get(*place).map_or(0, |member| member.power);
+            let fits = !to.is_join(weight.saturating_add(power));
+            weight = if fits { weight.saturating_add(power) } else { weight };
+            fits
+        });
+        places
+    }
+    /// The least weight that is a quorum.
+    pub fn quorum(&self) -> u64 {
+        (self.total_power() / 3 * 2).saturating_add(self.total_power() % 3 * 2 / 3).saturating_add(1)
+    }
+    /// The most weight that may fail without harm: a third, less a bit.
+    pub fn faults(&self) -> u64 {
+        self.total_power().saturating_sub(1) / 3
+    }
     /// The hash that a header carries.
     pub fn hash(&self) -> [u8; 32] {
         hash(Domain::ValidatorSet, &super::encode(self))
@@ -107,7 +129,20 @@ mod tests {
             let set = set(&vec![1; n]).expect("a valid set");
             assert!(set.is_quorum(quorum) && !set.is_quorum(quorum - 1));
             assert!(set.is_join(join) && !set.is_join(join - 1));
+            assert_eq!((set.quorum(), set.faults()), (quorum, (n as u64 - 1) / 3));
         }
+    }
+
+    #[test]
+    fn who_is_skipped_keeps_that_by_name_and_within_a_third_of_the_new_weight() {
+        let at = |ids: &[u8], powers: &[u64]| {
+            let member = |(id, power): (&u8, &u64)| Validator { node: NodeId::from_bytes([*id; 32]), power: *power };
+            ValidatorSet::new(ids.iter().zip(powers).map(member).collect()).expect("a valid set")
+        };
+        let old = at(&[1, 2, 3, 4, 5, 6, 7], &[1; 7]);
+        assert_eq!(old.carry_over(&[0, 6], &at(&[2, 3, 4, 5, 6, 7, 8], &[1; 7])), [5], "the first has left");
+        assert_eq!(old.carry_over(&[0, 6], &at(&[1, 2, 3, 7], &[1; 4])), [0], "two of four are more than a third");
+        assert_eq!(old.carry_over(&[0, 6], &at(&[1, 7], &[1; 2])), [] as [u16; 0]);
     }
 
     #[test]

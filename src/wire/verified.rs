@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::evidence::contradict;
 use super::file::{ManifestError, StorageReceipt};
 use super::tx::{Action, FileCommit, NodeAnnouncement, SampleProof, Tx, repair_bounds};
 use crate::crypto::{Batch, Domain, PublicKey, Signature, hash, sign};
@@ -143,6 +144,9 @@ pub enum Malformed {
     /// A deal for no time.
     #[error("a deal lasts at least 1 epoch")]
     NoEpochs,
+    /// Evidence that shows nothing.
+    #[error("node {0} has not signed two statements that contradict each other")]
+    Evidence(NodeId),
 }
 
 impl Malformed {
@@ -170,6 +174,7 @@ impl Malformed {
             Self::ReceiptNode { .. } => "wrong_receipt_node",
             Self::Receipt(_) => "bad_receipt",
             Self::NoEpochs => "no_epochs",
+            Self::Evidence(_) => "no_evidence",
         }
     }
 }
@@ -317,12 +322,20 @@ impl Shaped {
                     return Err(Malformed::List { what: "sealed bytes", have, max });
                 }
             }
-            Action::DeleteFile { .. }
+            Action::Accuse(evidence) if !contradict(&evidence.first.0, &evidence.second.0) => {
+                return Err(Malformed::Evidence(evidence.node));
+            }
+            Action::Accuse(_)
+            | Action::DeleteFile { .. }
             | Action::TakeSlot { .. }
             | Action::DrainNode { .. }
             | Action::SettleFile { .. }
             | Action::UnshareFile { .. }
             | Action::SetRoot { .. }
+            | Action::ValidatorJoin { .. }
+            | Action::ValidatorLeave { .. }
+            | Action::ValidatorRotateKey { .. }
+            | Action::ValidatorUnjail { .. }
             | Action::CollectFile { .. } => {}
         }
         let encoded = super::encode(&tx);
@@ -380,6 +393,13 @@ fn each_signature(
             }
             Ok(())
         }
+        Action::Accuse(evidence) => {
+            let (key, fault) = (*evidence.node.as_bytes(), Malformed::Evidence(evidence.node));
+            [&evidence.first, &evidence.second].into_iter().try_for_each(|(said, signature)| {
+                let (bytes, fault) = (said.bytes(chain), fault.clone());
+                visit(Check { key, domain: Domain::Consensus, bytes: &bytes, signature, fault })
+            })
+        }
         Action::Transfer { .. }
         | Action::ConfirmSlots { .. }
         | Action::DeleteFile { .. }
@@ -391,6 +411,10 @@ fn each_signature(
         | Action::ShareFile { .. }
         | Action::UnshareFile { .. }
         | Action::SetRoot { .. }
+        | Action::ValidatorJoin { .. }
+        | Action::ValidatorLeave { .. }
+        | Action::ValidatorRotateKey { .. }
+        | Action::ValidatorUnjail { .. }
         | Action::CollectFile { .. } => Ok(()),
     }
 }

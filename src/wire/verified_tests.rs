@@ -6,7 +6,8 @@ use super::*;
 use crate::crypto::SecretKey;
 use crate::types::{Amount, ByteCount, Epoch, FileId, Height, Role, Roles, SlotRoot};
 use crate::wire::block::{decode_payload, encode_payload};
-use crate::wire::{DecodeError, PublicManifest, SlotInfo, TxBody};
+use crate::wire::certificate::Statement;
+use crate::wire::{DecodeError, Evidence, PublicManifest, SlotInfo, TxBody};
 
 const CHAIN: ChainId = ChainId::from_bytes([5; 32]);
 
@@ -212,6 +213,11 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
     let confirm = signed(Action::ConfirmSlots { file, receipts: vec![receipt] });
     let proof = SampleProof { bytes: vec![3; 5], path: vec![[4; 32]; 2] };
     let node_id = key(7).public().node_id();
+    let round = crate::types::Round::default();
+    let said = |block: u8| {
+        let block = crate::types::BlockHash::from_bytes([block; 32]);
+        (Statement::Propose { round, block }, Signature::from_bytes([block.as_bytes()[0]; 64]))
+    };
     let all = [
         pay("hello"),
         node(|_| {}),
@@ -227,6 +233,11 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::UnshareFile { file, to: key(1).public().account_id() }),
         signed(Action::SetRoot { expect: None, new: Some(file) }),
         signed(Action::CollectFile { file, root: Some(file) }),
+        signed(Action::ValidatorJoin { node: node_id, stake: Amount::new(9) }),
+        signed(Action::ValidatorLeave { node: node_id }),
+        signed(Action::ValidatorRotateKey { node: node_id, new: key(8).public().node_id() }),
+        signed(Action::ValidatorUnjail { node: node_id }),
+        signed(Action::Accuse(Box::new(Evidence { node: node_id, first: said(1), second: said(2) }))),
     ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));

@@ -63,6 +63,7 @@ fn block(height: u64, parent: BlockHash, state_root: StateRoot, payload: Vec<u8>
         receipt_root: [4; 32],
         state_root,
         validator_set: [5; 32],
+        next_set: [5; 32],
         time: Millis::new(height),
         reveal: [6; 32],
     };

@@ -9,7 +9,7 @@ use trullo::crypto::SecretKey;
 use trullo::crypto::keys::AccountKeys;
 use trullo::ledger::Genesis;
 use trullo::ledger::genesis::{GENESIS_VERSION, GenesisAccount, GenesisNode, NO_BINDING, Timing};
-use trullo::ledger::record::{StorageParams, ValidatorEntry};
+use trullo::ledger::record::{StorageParams, ValidatorEntry, ValidatorParams};
 use trullo::node::beacon::BeaconChain;
 use trullo::node::{Handle, Node, NodeFailure, Start, start};
 use trullo::store::{Identity, KeyOrigin, Local, Store};
@@ -211,6 +211,7 @@ fn genesis(members: &[Member]) -> Genesis {
         epoch_blocks: 20,
         pending_blocks: 1_000,
         storage: StorageParams::usual(20),
+        staking: ValidatorParams::usual(),
         timing: Timing { idle_interval: Millis::new(200), view_floor: Millis::new(300), view_cap: Millis::new(3_000) },
         accounts: members.iter().map(account).collect(),
         nodes: members.iter().map(node).collect(),

@@ -23,3 +23,4 @@ mod thresholds;
 mod tree;
 mod uploads;
 mod users;
+mod validators;

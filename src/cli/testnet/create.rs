@@ -15,7 +15,7 @@ use crate::config::{genesis, template};
 use crate::crypto::keys::KdfParams;
 use crate::ledger::Genesis;
 use crate::ledger::genesis::{GENESIS_VERSION, Timing};
-use crate::ledger::record::StorageParams;
+use crate::ledger::record::{StorageParams, ValidatorParams};
 use crate::net::Address;
 use crate::node::home::{Home, NewHome, random};
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
@@ -177,6 +177,7 @@ fn describe(plan: &Plan, members: &[Member]) -> Genesis {
             view_cap: Millis::new(8_000),
         },
         storage: StorageParams { quota: plan.quota, ..StorageParams::usual(plan.epoch_blocks) },
+        staking: ValidatorParams::usual(),
         accounts: identities().map(|identity| identity.genesis_account(Amount::new(BALANCE))).collect(),
         nodes: identities().map(Identity::genesis_node).collect(),
         validators: identities().filter_map(Identity::genesis_validator).collect(),

@@ -8,7 +8,7 @@ use super::Input;
 use crate::ledger::tree::TreeUpdate;
 use crate::store::{IndexedTx, StateChanges, StoreError};
 use crate::types::{BlockHash, Height, Round};
-use crate::wire::{Certificate, ProposedBlock, VerifiedTx};
+use crate::wire::{Certificate, ProposedBlock, ValidatorSet, VerifiedTx};
 
 /// A block and everything that it does, ready to be written down.
 pub struct Executed {
@@ -24,8 +24,19 @@ pub struct Executed {
     pub verified: Vec<VerifiedTx>,
     /// Changed state, by raw key.
     pub state: StateChanges,
+    /// What the next epoch begins with, if this is the last block of one. Without it, what it was and who the core skips.
+    pub epoch_end: Option<EpochEnd>,
     /// New and stale nodes of the state tree.
     pub tree: TreeUpdate,
+}
+
+/// What the last block of an epoch says of the next.
+#[derive(Clone, Debug)]
+pub struct EpochEnd {
+    /// The validators.
+    pub set: Arc<ValidatorSet>,
+    /// Places of those that are skipped as leaders.
+    pub skip: Vec<u16>,
 }
 
 /// What a leader is asked for.

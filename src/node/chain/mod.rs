@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod sync;
 pub mod timers;
 
+mod epochs;
 mod perform;
 mod resume;
 
@@ -18,13 +19,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::consensus::{self, Action, EpochContext, Event, Replica, Verifier, VerifyError, leader};
+use crate::consensus::{self, Action, EpochContext, Event, Replica, Verifier, VerifyError};
 use crate::crypto::SecretKey;
 use crate::node::clock::Clock;
 use crate::store::{Reader, Store, StoreError, SyncBlock};
 use crate::types::{BlockHash, Epoch, Height, Millis, NodeId};
-use crate::wire::{self, Certificate, Header, Message, ValidatorSet};
-use exec::{Command, Commands, Executed};
+use crate::wire::{self, Header, Message, ValidatorSet};
+use exec::{Command, Commands, EpochEnd, Executed};
 pub use inbox::Inbox;
 use inbox::Received;
 use perform::Finalized;
@@ -90,8 +91,8 @@ pub enum Input {
 pub trait Links {
     /// Sends a frame to each of these nodes; may drop it.
     fn send(&mut self, to: &[NodeId], frame: Bytes);
-    /// The validators that consensus talks with.
-    fn peers(&mut self, nodes: &[NodeId]);
+    /// The validators that consensus talks with, and whether this node is one of them, or was until now.
+    fn peers(&mut self, nodes: &[NodeId], validates: bool);
     /// A peer broke a rule.
     fn blame(&mut self, node: NodeId, what: &'static str);
     /// Ask a peer for finalized blocks from this height on; answered by `Input::Blocks`.
@@ -159,6 +160,10 @@ pub struct Chain<L> {
     config: consensus::Config,
     context: EpochContext,
     set: Arc<ValidatorSet>,
+    /// The set of the epoch before, while no block of this one is final.
+    leaving: Option<Arc<ValidatorSet>>,
+    /// What the epoch ends with that blocks of a peer have just brought to its end.
+    caught_end: Option<EpochEnd>,
     replica: Replica,
     verifier: Verifier,
     links: L,
@@ -208,7 +213,7 @@ impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
     pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
-        let Setup { db, key, config, set, silent_until, mut links, exec, inbox, status, on_final, more_waits, clock } =
+        let Setup { db, key, config, set, silent_until, links, exec, inbox, status, on_final, more_waits, clock } =
             setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
@@ -235,15 +240,17 @@ impl<L: Links> Chain<L> {
         };
         verifier.trust(&context.opening);
         let replica = Replica::new(config.clone(), context.clone(), resume);
-        let members: Vec<_> = set.members().iter().map(|v| v.node).filter(|node| *node != config.me).collect();
-        links.peers(&members);
-        let chain = Self {
+        // Whoever went down between the epochs may still be asked about the one before.
+        let leaving = previous.filter(|_| headers.is_empty()).map(|previous| previous.set);
+        let mut chain = Self {
             db,
             reader,
             key,
             config,
             context,
             set,
+            leaving,
+            caught_end: None,
             replica,
             verifier,
             links,
@@ -266,6 +273,7 @@ impl<L: Links> Chain<L> {
             lifting: false,
             paused: None,
         };
+        chain.connect();
         Ok((chain, inbox))
     }
 
@@ -413,48 +421,14 @@ impl<L: Links> Chain<L> {
         match ended {
             Some(opening) => {
                 let over = self.quarantine_is_over();
-                let context = self.begin_epoch(opening);
+                let executed = self.executed.get(&opening.block).and_then(|executed| executed.epoch_end.clone());
+                let end = self.caught_end.take().or(executed);
+                let context = self.begin_epoch(opening, end);
                 let event = if over { self.wake(context)? } else { Event::NextEpoch(context) };
                 self.feed(event, actions)
             }
             None => Ok(()),
         }
-    }
-
-    fn ends_epoch(&self, height: Height) -> bool {
-        height == self.config.last_height(self.context.epoch)
-    }
-
-    fn begin_epoch(&mut self, opening: Certificate) -> EpochContext {
-        let skip = leader::skip_list(&self.context, &self.headers);
-        let epoch = self.context.epoch.next().unwrap_or(self.context.epoch);
-        self.headers.clear();
-        self.verifier.trust(&opening);
-        self.context = EpochContext { epoch, set: self.set.clone(), skip, opening };
-        self.verifier.begin_epoch(&self.context);
-        tracing::debug!(epoch = epoch.get(), skipped = ?self.context.skip, "epoch begins");
-        self.context.clone()
-    }
-
-    /// Rule 12: the epoch that ends here ended after this node knew of its quarantine, so the next one is new to whoever
-    /// else may have signed with the key before. A block's time is at most that bound ahead of those who voted for it.
-    fn quarantine_is_over(&self) -> bool {
-        let bound = Millis::new(crate::types::limits::CLOCK_DRIFT_MS_MAX);
-        let ended = self.headers.last().map(|last| last.time);
-        self.quarantined.is_some_and(|since| ended > Some(since.saturating_add(bound)))
-    }
-
-    /// A replica that may sign, in place of the silent one.
-    fn wake(&mut self, context: EpochContext) -> Result<Event, StoreError> {
-        tracing::info!(epoch = context.epoch.get(), "the quarantine is over; this node signs again");
-        let (record, last_final) = (read_safety_record(&self.db)?, context.opening.clone());
-        let blocks = self.reader.snapshot()?.pending_blocks()?.into_iter().map(Arc::new).collect();
-        let resume = consensus::Resume { record, blocks, last_final, silent_until: None };
-        self.replica = Replica::new(self.config.clone(), context, resume);
-        self.timers = Timers::default();
-        self.quarantined = None;
-        self.lifting = true;
-        Ok(Event::Start)
     }
 
     fn publish(&mut self) {

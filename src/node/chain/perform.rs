@@ -150,6 +150,7 @@ impl<L: Links> Chain<L> {
             self.links.announce(certificate.height, proposed_here);
             self.executed.retain(|_, executed| executed.block.header().height > certificate.height);
             self.command(Command::Finalized(blocks));
+            self.part(certificate.height);
         }
         waiting
     }

@@ -212,6 +212,7 @@ impl<L: Links> Chain<L> {
         let new: Vec<_> = done.into_iter().filter(|executed| executed.block.header().height > tip).collect();
         if let Some(last) = new.last() {
             let block = last.block.clone();
+            self.caught_end = last.epoch_end.clone();
             let mut batch = self.db.batch()?;
             write_final(&mut batch, &new, &certificate)?;
             batch.commit()?;

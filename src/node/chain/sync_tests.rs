@@ -25,7 +25,7 @@ struct Noted {
 
 impl Links for Noted {
     fn send(&mut self, _: &[NodeId], _: Bytes) {}
-    fn peers(&mut self, _: &[NodeId]) {}
+    fn peers(&mut self, _: &[NodeId], _: bool) {}
     fn blame(&mut self, node: NodeId, _: &'static str) {
         self.blamed.push(node);
     }

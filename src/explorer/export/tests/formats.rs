@@ -119,6 +119,7 @@ impl RowSource for OneAccount {
                 receipt_root: String::new(),
                 state_root: String::new(),
                 validator_set: String::new(),
+                next_set: String::new(),
                 reveal: String::new(),
                 txs: None,
                 payload_bytes: None,

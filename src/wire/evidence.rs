@@ -2,10 +2,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::certificate::{Statement, VoteKind};
 use crate::crypto::Signature;
 use crate::types::{BlockHash, ChainId, NodeId, Round};
-use crate::wire::VoteKind;
-use crate::wire::certificate::Statement;
 
 /// Two different blocks under one kind, epoch, view and key. It proves itself: nothing but the chain id is needed.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
