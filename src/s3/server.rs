@@ -185,11 +185,6 @@ fn gate(request: &Request) -> S3Result<()> {
         // The library would hold the whole of it in memory, and take it without a signature.
         return Err(error(S3ErrorCode::NotImplemented, "uploads by forms are not offered here; use PUT"));
     }
-    // Links of version 2 are what boto3 makes unless told otherwise. Requests of that version sign no hash of their body.
-    if header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
-        let text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
-        return Err(error(S3ErrorCode::InvalidRequest, text));
-    }
     let len = header(header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
     if len.is_some_and(|len| len > UPLOAD_BYTES_MAX + UPLOAD_BYTES_MAX / CHUNKED_SHARE) {
         return Err(error(S3ErrorCode::EntityTooLarge, "more than 5 GiB at once; upload it in parts"));
@@ -292,13 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn forms_old_signatures_and_endless_bodies_are_refused_by_their_head() {
+    fn forms_and_endless_bodies_are_refused_by_their_head() {
         let form = [(header::CONTENT_TYPE, "multipart/form-data; boundary=x")];
         assert_eq!(refused(&request(Method::POST, "/b", &form)), Some(501));
         assert_eq!(refused(&request(Method::PUT, "/b/k", &form)), None);
-        let old = [(header::AUTHORIZATION, "AWS id:signature")];
-        assert_eq!(refused(&request(Method::GET, "/b", &old)), Some(400));
-        assert_eq!(refused(&request(Method::GET, "/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", &[])), None);
         let long = [(header::CONTENT_LENGTH, "99999999999")];
         assert_eq!(refused(&request(Method::PUT, "/b/k", &long)), Some(400));
     }

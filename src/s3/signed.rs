@@ -1,7 +1,8 @@
 //! Signed: what the signature of a request has to cover. The S3 library checks that what is listed as signed is what came; here
 //! it is seen to that nothing else came which changes what the request means.
 //!
-//! Version 2 signs every `x-amz-` header by its own rule, so only version 4 is looked at.
+//! Links of version 2 are what boto3 makes unless told otherwise; they sign every `x-amz-` header by their own rule. Requests with
+//! a header of that version sign no hash of their body and are refused.
 
 use axum::body::Body;
 use axum::extract::Query;
@@ -26,6 +27,8 @@ pub enum Refusal {
     Expires,
     /// A request is signed in more than one way.
     Twice,
+    /// A header says that it is signed in a way that is not known.
+    Unknown,
 }
 
 /// Looks at the head of a request; one without a signature passes. Errors: each of `Refusal`.
@@ -45,9 +48,10 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
         }
         of_query("X-Amz-SignedHeaders").unwrap_or_default()
     } else {
-        let text = authorization.and_then(|value| value.to_str().ok()).filter(|text| text.starts_with("AWS4-"));
-        let Some(text) = text else { return Ok(()) };
-        let list = text.split_once("SignedHeaders=").map(|(_, list)| list);
+        let Some(authorization) = authorization else { return Ok(()) };
+        // The library takes any word for the algorithm, and nobody signs that word.
+        let text = authorization.to_str().ok().and_then(|text| text.strip_prefix("AWS4-HMAC-SHA256 "));
+        let list = text.ok_or(Refusal::Unknown)?.split_once("SignedHeaders=").map(|(_, list)| list);
         list.and_then(|list| list.split([',', ' ']).next()).unwrap_or_default()
     };
     let is_signed = |name: &str| signed.split(';').any(|signed| signed == name);
@@ -82,6 +86,10 @@ impl IntoResponse for Refusal {
                 answer.set_status_code(StatusCode::BAD_REQUEST);
                 answer
             }
+            Self::Unknown => error(
+                S3ErrorCode::InvalidRequest,
+                "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+            ),
             Self::Twice => error(
                 S3ErrorCode::InvalidArgument,
                 "Only one auth mechanism allowed: X-Amz-Signature, Signature or the Authorization header",
@@ -140,6 +148,12 @@ mod tests {
         assert_eq!(with("host;x-amz-content-sha256;x-amz-date"), None);
         assert_eq!(with("host;x-amz-date"), unsigned(&["x-amz-content-sha256"]));
         assert_eq!(with("x-amz-content-sha256;x-amz-date"), unsigned(&["host"]));
+        let names = [
+            ("authorization", "SignedHeaders=host;x-amz-tagging,AWS4-HMAC-SHA256 Credential=I"),
+            ("x-amz-tagging", "a=1"),
+        ];
+        assert_eq!(refused("/b/k", &names), Some(Refusal::Unknown));
+        assert_eq!(refused("/b/k", &[("authorization", "AWS id:signature")]), Some(Refusal::Unknown));
         let spaced = header("host").replace(",", ", ");
         assert_eq!(refused("/b/k", &[("authorization", &spaced)]), None);
     }
