@@ -291,7 +291,12 @@ impl Gateway {
         let declared = Declared { len: Some(len), ..Declared::default() };
         let algorithm = algorithm.unwrap_or(Algorithm::Crc64Nvme);
         let (bytes, ended) = check(Some(blob(pieces)), declared, None, Some(algorithm));
-        self.store(Some(len), bytes, &ended).await
+        let stored = self.store(Some(len), bytes, &ended).await;
+        // The bytes are not the client's, so it is not the client that they did not come from.
+        stored.map_err(|failed| match ended.fault() {
+            Some(fault) => error(S3ErrorCode::ServiceUnavailable, format!("the source cannot be read: {fault}")),
+            None => failed,
+        })
     }
 
     pub(super) async fn delete(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
