@@ -59,6 +59,10 @@ make_files "$dir/in"
 restart="$TRULLO testnet kill user-1 --dir $dir/net --quiet && $TRULLO testnet start user-1 --dir $dir/net --quiet"
 RESTART="$restart" "$env/bin/python" ops/s3-clients.py "$which"
 
+sed -i 's/^# domain =.*/domain = "s3.test"/' "$home/config.toml"
+eval "$restart" >/dev/null
+TRULLO="$TRULLO" TRULLO_HOME="$home" S3_DOMAIN=s3.test "$env/bin/python" ops/s3-edges.py
+
 say "awscli"
 aws() { "$env/bin/aws" "$@"; }
 aws s3 mb s3://awscli >/dev/null

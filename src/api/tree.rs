@@ -190,6 +190,11 @@ pub async fn stat(caller: Caller, Query(query): Query<StatQuery>) -> Result<Json
     Ok(Json(folder_view(&path, own.as_ref())))
 }
 
+/// Whether an item of a listing of everything belongs to an upload in parts.
+fn is_upload(item: &Item) -> bool {
+    item.key().strip_prefix(tree::UPLOADS).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// What is in a folder, or below it at any depth
 #[utoipa::path(get, path = "/v1/tree/list", tag = "folders", operation_id = "tree_list",
     params(ListQuery),
@@ -214,6 +219,8 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Result<Json
     let view = |item: &Item| match item {
         // The folder's own entry is what was asked about, not what is in it; with all depths it is of use.
         Item::Entry(path, _) if *path == wanted.prefix && !query.recursive => None,
+        // Uploads under way are not what the account keeps; who asks for their folder by name sees them.
+        item if path.is_empty() && is_upload(item) => None,
         Item::Entry(path, entry) if path.ends_with('/') => Some(folder_view(path, Some(entry))),
         Item::Entry(path, entry) => Some(entry_view(path, entry)),
         Item::Folder(path, own) => Some(folder_view(path, own.as_ref())),

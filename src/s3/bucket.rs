@@ -6,7 +6,7 @@
 
 use s3s::{S3ErrorCode, S3Result};
 
-use super::errors::{error, of_node};
+use super::errors::{error, is_xml, of_node};
 use super::meta::Meta;
 use crate::files::tree::{Content, Entry, Kind};
 use crate::node::tree::Tree;
@@ -49,6 +49,24 @@ pub fn object_path(bucket: &str, key: &str) -> S3Result<String> {
     Ok(format!("{bucket}/{key}"))
 }
 
+/// The path of an object that is to be made. Answers are XML, so a key with a character that XML cannot write would be in the way
+/// of every listing. Errors: those of `object_path`, and `InvalidArgument`.
+pub fn new_path(bucket: &str, key: &str) -> S3Result<String> {
+    let path = object_path(bucket, key)?;
+    match key.chars().find(|letter| !is_xml(*letter)) {
+        None => Ok(path),
+        Some(letter) => {
+            let text = format!("the key has the character U+{:04X}, which XML cannot write", u32::from(letter));
+            Err(error(S3ErrorCode::InvalidArgument, text))
+        }
+    }
+}
+
+/// The entry of a bucket's own folder.
+pub fn entry(now: Millis) -> Entry {
+    Entry { meta: std::collections::BTreeMap::new(), ..Meta::default().entry(Kind::Folder, now) }
+}
+
 /// An object, and the entry that it was read from.
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -82,9 +100,24 @@ impl Object {
     }
 }
 
-/// The kind of an entry for an object's bytes.
-pub fn kind(key: &str, content: Content) -> Kind {
-    if key.ends_with('/') && content.is_empty() { Kind::Folder } else { Kind::File(content) }
+/// Content without bytes.
+pub const fn no_bytes(now: Millis) -> Content {
+    Content { number: 0, pieces: Vec::new(), hash: None, put: now }
+}
+
+/// Errors: `InvalidArgument` for bytes at a key of a folder, where nothing but S3 would find them.
+pub fn may_hold(key: &str, len: u64) -> S3Result<()> {
+    if len == 0 || !key.ends_with('/') {
+        return Ok(());
+    }
+    let text = "a key that ends with / is a folder here and has no bytes; leave the / out to store bytes";
+    Err(error(S3ErrorCode::InvalidArgument, text))
+}
+
+/// The kind of an entry for an object's bytes. Errors: those of `may_hold`.
+pub fn kind(key: &str, content: Content) -> S3Result<Kind> {
+    may_hold(key, content.len())?;
+    Ok(if key.ends_with('/') { Kind::Folder } else { Kind::File(content) })
 }
 
 /// Whether there is a bucket. Errors: those of reading the tree.
@@ -110,5 +143,32 @@ pub async fn object(tree: &Tree, bucket: &str, key: &str) -> S3Result<Object> {
             must_exist(tree, bucket).await?;
             Err(error(S3ErrorCode::NoSuchKey, format!("there is no {key} in bucket {bucket}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tree::Piece;
+    use crate::types::FileId;
+
+    #[test]
+    fn keys_that_answers_cannot_hold_are_not_taken() {
+        assert_eq!(new_path("b", "a/é\tx").ok().as_deref(), Some("b/a/é\tx"));
+        let refused = new_path("b", "a\u{1}").expect_err("it has no place in XML");
+        assert!(refused.message().is_some_and(|text| text.contains("U+0001")));
+        assert!(new_path("b", "\u{ffff}").is_err());
+        // What came another way can be read.
+        assert!(object_path("b", "a\u{1}").is_ok());
+    }
+
+    #[test]
+    fn a_key_with_a_slash_at_its_end_is_a_folder_and_holds_no_bytes() {
+        let one =
+            Content { pieces: vec![Piece { file: FileId::from_bytes([1; 32]), len: 1 }], ..no_bytes(Millis::new(0)) };
+        assert!(matches!(kind("a/", no_bytes(Millis::new(0))), Ok(Kind::Folder)));
+        assert!(matches!(kind("a", no_bytes(Millis::new(0))), Ok(Kind::File(_))));
+        assert!(matches!(kind("a", one.clone()), Ok(Kind::File(_))));
+        assert!(kind("a/", one).is_err());
     }
 }

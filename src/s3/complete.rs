@@ -15,33 +15,43 @@ impl Gateway {
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let input = req.input;
+        let (input, headers) = (req.input, req.headers);
         let listed = input.multipart_upload.as_ref().and_then(|upload| upload.parts.clone()).unwrap_or_default();
-        let path = object_path(&input.bucket, &input.key)?;
-        let found = self.upload(&input.bucket, &input.key, &input.upload_id).await;
-        let (folder, upload) = match found {
-            Ok(found) => found,
-            // A client that lost the answer asks again.
-            Err(gone) => return self.completed_before(&input, &listed).await?.ok_or(gone),
+        bucket::must_exist(&self.tree, &input.bucket).await?;
+        let failed = match self.complete_now(&input, &headers, &listed).await {
+            Ok(output) => return Ok(S3Response::new(output)),
+            Err(failed) => failed,
         };
+        // A client that lost the answer asks again, and one that asks several times at once is the first only once.
+        match self.upload(&input.bucket, &input.key, &input.upload_id).await {
+            Ok(_) => Err(failed),
+            Err(gone) => {
+                let output = self.completed_before(&input, &listed).await?.ok_or(gone)?;
+                Ok(S3Response::new(output))
+            }
+        }
+    }
+
+    async fn complete_now(
+        &self,
+        input: &CompleteMultipartUploadInput,
+        headers: &axum::http::HeaderMap,
+        listed: &[CompletedPart],
+    ) -> S3Result<CompleteMultipartUploadOutput> {
+        let path = new_path(&input.bucket, &input.key)?;
+        let (folder, upload) = self.upload(&input.bucket, &input.key, &input.upload_id).await?;
         let stored = self.parts(&folder, 0).await?;
-        let whole = choose(&upload, stored, &listed)?;
+        let whole = choose(&upload, stored, listed)?;
         let wrong_size = input.mpu_object_size.is_some_and(|size| u64::try_from(size).ok() != Some(whole.len));
         if wrong_size {
             let text = format!("the parts have {} bytes, x-amz-mp-object-size says another number", whole.len);
             return Err(error(S3ErrorCode::InvalidRequest, text));
         }
-        check_told(&input, whole.checksum.as_ref())?;
-        let expect = self.expect(&path, input.if_match.as_ref(), input.if_none_match.as_ref()).await?;
-        let told = told(&input, whole.etag.clone(), whole.checksum.as_ref());
-        let (gateway, key) = (self.clone(), input.key);
-        // Clients wait for the first byte only so long; until all is done they are sent blanks.
-        let work = async move {
-            gateway.make_whole(&key, path, folder, upload, whole, expect).await?;
-            Ok(told)
-        };
-        let output = CompleteMultipartUploadOutput { future: Some(Box::pin(work)), ..Default::default() };
-        Ok(S3Response::new(output))
+        check_told(input, whole.checksum.as_ref())?;
+        let expect = self.expect(&path, headers).await?;
+        let told = told(input, whole.etag.clone(), whole.checksum.as_ref());
+        self.make_whole(&input.key, path, folder, upload, whole, expect).await?;
+        Ok(told)
     }
 
     async fn make_whole(
@@ -60,7 +70,7 @@ impl Gateway {
         let pieces: Vec<_> = whole.parts.into_iter().flat_map(|stored| stored.content.pieces).collect();
         let content = Content { number: 0, pieces, hash: None, put: self.now() };
         let content = self.gather(content).await?;
-        let entry = meta.entry(kind(key, content), self.now());
+        let entry = meta.entry(kind(key, content)?, self.now());
         let ops =
             // The parts are free for another path once their own is gone.
             vec![Op::RemoveAll { prefix: folder }, Op::Put { path, entry: Box::new(entry), keep: self.keep, expect }];
@@ -85,13 +95,13 @@ impl Gateway {
         &self,
         input: &CompleteMultipartUploadInput,
         listed: &[CompletedPart],
-    ) -> S3Result<Option<S3Response<CompleteMultipartUploadOutput>>> {
+    ) -> S3Result<Option<CompleteMultipartUploadOutput>> {
         let tags = listed.iter().map(|part| hex::decode(part.e_tag.as_ref()?.value()).ok());
         let Some(tags) = tags.collect::<Option<Vec<_>>>().filter(|tags| !tags.is_empty()) else { return Ok(None) };
         let etag = whole_tag(&tags.concat(), tags.len());
         let present = bucket::object(&self.tree, &input.bucket, &input.key).await.ok();
         let present = present.filter(|object| object.meta.etag == etag);
-        Ok(present.map(|object| S3Response::new(told(input, etag, object.meta.checksum.as_ref()))))
+        Ok(present.map(|object| told(input, etag, object.meta.checksum.as_ref())))
     }
 }
 

@@ -29,7 +29,8 @@ impl Gateway {
         let marker = part_number_marker.unwrap_or(0);
         let (path, upload) = self.upload(&bucket, &key, &upload_id).await?;
         let all = self.parts(&path, marker.max(0)).await?;
-        let more = all.len() > limit;
+        // Of no parts there is no next page.
+        let more = limit > 0 && all.len() > limit;
         let part = |stored: &super::uploads::Stored| {
             let sums = upload.algorithm.told(base64(&stored.part.sum));
             s3s::dto::Part {
@@ -103,7 +104,7 @@ impl Gateway {
                 continue;
             }
             if uploads.len() + prefixes.len() == limit {
-                more = true;
+                more = limit > 0;
                 break;
             }
             last = Some((key.clone(), id.clone()));

@@ -185,6 +185,9 @@ pub enum Fault {
     /// Their signatures are wrong.
     #[error("the signature of a piece of the body is wrong")]
     Signature,
+    /// They do not come in the form that was announced.
+    #[error("the pieces of the body are not in the form of aws-chunked")]
+    Malformed,
     /// They did not come.
     #[error("the body broke off: {0}")]
     Broken(String),
@@ -198,6 +201,7 @@ impl Fault {
             () if has("Sha256Mismatch") => Self::Sha256,
             () if has("SignatureMismatch") => Self::Signature,
             () if has("Incomplete") || has("LengthMismatch") => Self::Length,
+            () if ["FormatError", "TooLarge", "TooMany"].into_iter().any(has) => Self::Malformed,
             () => Self::Broken(text.to_owned()),
         }
     }
@@ -375,6 +379,19 @@ mod tests {
         let declared = Declared::new(&sums, Some("x-amz-checksum-crc32"), None, None, None).expect("well formed");
         assert!(declared.follows && declared.algorithm == Some(Algorithm::Crc32));
         assert!(matches!(run(&[b"1"], declared), Err(Fault::BadDigest(_))));
+    }
+
+    #[test]
+    fn what_the_library_says_of_a_body_is_told_apart() {
+        for (text, fault) in [
+            ("AwsChunkedStreamError: FormatError", Fault::Malformed),
+            ("AwsChunkedStreamError: ChunkMetaTooLarge: size 9 exceeds limit 1", Fault::Malformed),
+            ("AwsChunkedStreamError: Incomplete", Fault::Length),
+            ("UploadStreamError: Sha256Mismatch", Fault::Sha256),
+            ("timed out", Fault::Broken("timed out".to_owned())),
+        ] {
+            assert_eq!(Fault::of(text), fault);
+        }
     }
 
     #[test]

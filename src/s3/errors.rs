@@ -11,7 +11,17 @@ const INSUFFICIENT_STORAGE: u16 = 507;
 
 /// An error with its text.
 pub fn error(code: S3ErrorCode, text: impl Into<String>) -> S3Error {
-    S3Error::with_message(code, text.into())
+    S3Error::with_message(code, xml_text(&text.into()))
+}
+
+/// Whether XML 1.0 has a way to write a character (section 2.2).
+pub const fn is_xml(letter: char) -> bool {
+    !matches!(letter, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// A text as an answer can hold it: what XML has no way to write is replaced, so that the rest can be read.
+pub fn xml_text(text: &str) -> String {
+    text.replace(|letter| !is_xml(letter), "\u{fffd}")
 }
 
 /// What the node says is wrong.
@@ -74,6 +84,7 @@ pub fn of_fault(fault: &Fault) -> S3Error {
             return error;
         }
         Fault::Signature => S3ErrorCode::SignatureDoesNotMatch,
+        Fault::Malformed => S3ErrorCode::InvalidRequest,
         Fault::Broken(_) => S3ErrorCode::RequestTimeout,
     };
     error(code, text)
@@ -99,10 +110,17 @@ mod tests {
 
     #[test]
     fn wrong_bytes_are_the_clients_fault() {
-        let faults = [Fault::BadDigest(String::new()), Fault::Length, Fault::Sha256, Fault::Broken(String::new())];
+        let broken = Fault::Broken(String::new());
+        let faults = [Fault::BadDigest(String::new()), Fault::Length, Fault::Sha256, Fault::Malformed, broken];
         for fault in faults {
             assert_eq!(status(&of_fault(&fault)), Some(400), "{fault:?}");
         }
         assert_eq!(status(&of_fault(&Fault::Signature)), Some(403));
+    }
+
+    #[test]
+    fn texts_of_answers_hold_what_xml_can_write() {
+        assert_eq!(xml_text("a\u{1}b\tc\u{ffff}\n\u{10000}é"), "a\u{fffd}b\tc\u{fffd}\n\u{10000}é");
+        assert_eq!(error(S3ErrorCode::NoSuchKey, "no \u{2}").message(), Some("no \u{fffd}"));
     }
 }

@@ -1,12 +1,10 @@
 //! Gateway: which request of the protocol is answered where. What is not here answers 501 NotImplemented.
 
-use std::sync::Arc;
-
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
-use tokio::sync::Semaphore;
 
 use super::bucket;
+use super::turns::Turns;
 use crate::node::tree::Tree;
 use crate::node::{Handle, NodeError};
 use crate::types::Millis;
@@ -19,7 +17,7 @@ pub struct Gateway {
     /// Its id.
     pub account: String,
     /// Places of those that read and write at the same time.
-    pub transfers: Arc<Semaphore>,
+    pub turns: Turns,
     /// Older contents of an object that are kept.
     pub keep: usize,
 }
@@ -28,8 +26,8 @@ impl Gateway {
     /// A gateway to the folders of the node's account. Errors: `NotAllowed` without one.
     pub fn new(handle: &Handle) -> Result<Self, NodeError> {
         let account = handle.keys()?.account_id().to_string();
-        let transfers = Arc::new(Semaphore::new(handle.config().s3.transfers_max));
-        Ok(Self { tree: Tree::of(handle)?, account, transfers, keep: handle.config().files.keep_versions })
+        let turns = Turns::new(handle.config().s3.transfers_max);
+        Ok(Self { tree: Tree::of(handle)?, account, turns, keep: handle.config().files.keep_versions })
     }
 
     /// The node's time.

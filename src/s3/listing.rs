@@ -9,11 +9,11 @@ use s3s::dto::{
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::bucket::{self, Object, bucket_path};
-use super::errors::{error, of_node};
+use super::errors::{error, of_node, xml_text};
 use super::gateway::Gateway;
-use super::meta::{self, Meta};
+use super::meta;
 use super::uploads;
-use crate::files::tree::{Entry, Expect, Item, Kind, Op, Query};
+use crate::files::tree::{Expect, Item, Op, Query};
 
 /// Items of one page.
 const PAGE_MAX: usize = 1_000;
@@ -64,7 +64,7 @@ impl Encoding {
     }
     /// A text.
     pub fn text(self, text: &str) -> String {
-        if self.0 { utf8_percent_encode(text, PLAIN).to_string() } else { text.to_owned() }
+        if self.0 { utf8_percent_encode(text, PLAIN).to_string() } else { xml_text(text) }
     }
     /// A text that was given.
     pub fn given(self, text: Option<String>) -> Option<String> {
@@ -242,9 +242,7 @@ impl Gateway {
                 format!("there is a bucket {bucket}, and it is yours"),
             ));
         }
-        let entry = Meta::default().entry(Kind::Folder, self.now());
-        let entry = Entry { meta: std::collections::BTreeMap::new(), ..entry };
-        self.put_entry(bucket_path(&bucket), entry, Expect::Any).await?;
+        self.put_entry(bucket_path(&bucket), bucket::entry(self.now()), Expect::Any).await?;
         Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
     }
 
@@ -260,8 +258,15 @@ impl Gateway {
         let bucket = req.input.bucket;
         bucket::must_exist(&self.tree, &bucket).await?;
         let root = bucket_path(&bucket);
-        let query = Query { prefix: root.clone(), after: root.clone(), limit: 1, ..Query::default() };
-        if !self.tree.list(&query).await.map_err(of_node)?.items.is_empty() {
+        let query = Query { prefix: root.clone(), after: root.clone(), limit: PAGE_MAX, ..Query::default() };
+        let listing = self.tree.list(&query).await.map_err(of_node)?;
+        let is_link = |item: &Item| matches!(item, Item::Entry(_, entry) if Object::of(entry.clone()).is_none());
+        if !listing.items.is_empty() && listing.items.iter().all(is_link) {
+            let text =
+                format!("bucket {bucket} has links, which S3 does not show; `trullo rm -r /{bucket}` removes it");
+            return Err(error(S3ErrorCode::BucketNotEmpty, text));
+        }
+        if !listing.items.is_empty() {
             return Err(error(S3ErrorCode::BucketNotEmpty, format!("bucket {bucket} is not empty")));
         }
         // Of what comes at the same time nothing goes with it: its folder is then there without an entry of its own.
@@ -292,7 +297,7 @@ mod tests {
         let url = Encoding::of(Some(&EncodingType::from_static(EncodingType::URL))).expect("it is known");
         assert_eq!(url.text("a b+c/&%é\u{1}"), "a%20b%2Bc/%26%25%C3%A9%01");
         let plain = Encoding::of(None).expect("none is fine");
-        assert_eq!(plain.text("a b"), "a b");
+        assert_eq!(plain.text("a b\u{1}"), "a b\u{fffd}");
         assert!(Encoding::of(Some(&EncodingType::from_static("base64"))).is_err());
     }
 

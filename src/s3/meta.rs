@@ -6,7 +6,7 @@ use s3s::dto::{self, ETag, Timestamp, TimestampFormat};
 use s3s::{S3ErrorCode, S3Result};
 
 use super::digest::{Algorithm, Digest, base64};
-use super::errors::error;
+use super::errors::{error, is_xml};
 use crate::files::tree::{Content, Entry, Kind};
 use crate::types::{Millis, limits};
 use crate::wire;
@@ -205,7 +205,8 @@ pub fn tags_of_set(set: dto::TagSet) -> S3Result<Vec<(String, String)>> {
 fn check_tags(mut tags: Vec<(String, String)>) -> S3Result<Vec<(String, String)>> {
     tags.sort();
     let names_valid = tags.iter().all(|(name, value)| {
-        (1..=TAG_NAME_MAX).contains(&name.chars().count()) && value.chars().count() <= TAG_VALUE_MAX
+        let written = name.chars().chain(value.chars()).all(is_xml);
+        written && (1..=TAG_NAME_MAX).contains(&name.chars().count()) && value.chars().count() <= TAG_VALUE_MAX
     });
     let unique = tags.windows(2).all(|pair| pair[0].0 != pair[1].0);
     match tags.len() <= TAGS_MAX && names_valid && unique {
@@ -213,7 +214,7 @@ fn check_tags(mut tags: Vec<(String, String)>) -> S3Result<Vec<(String, String)>
         false => Err(error(
             S3ErrorCode::InvalidTag,
             format!(
-                "at most {TAGS_MAX} tags of different names, names of 1 to {TAG_NAME_MAX} characters, values of at most {TAG_VALUE_MAX}"
+                "at most {TAGS_MAX} tags of different names, names of 1 to {TAG_NAME_MAX} characters, values of at most {TAG_VALUE_MAX}, all of them such as XML can write"
             ),
         )),
     }
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(tags_of_header(None).expect("none"), []);
         let many = (0..11).map(|n| format!("t{n}=1")).collect::<Vec<_>>().join("&");
         let long = format!("{}=1", "x".repeat(129));
-        for wrong in [many.as_str(), "a=1&a=2", "=1", &long] {
+        for wrong in [many.as_str(), "a=1&a=2", "=1", "a=%01", &long] {
             assert!(tags_of_header(Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -5,17 +5,23 @@
 //! is final on the ledger and in the tree.
 //! Not here: folders and contents (`node::tree`), access keys (`node::access`).
 
+mod asked;
 mod bucket;
 mod conditions;
+mod cut;
 mod details;
 mod digest;
 mod errors;
 mod gateway;
+mod host;
+mod late;
 mod listing;
 mod meta;
 mod objects;
 mod offered;
 mod server;
+mod signed;
+mod turns;
 mod uploads;
 
 pub use server::{S3Server, ServeError, serve};

@@ -1,20 +1,20 @@
 //! Objects: put, get, head, copy, delete, tags.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use axum::http::{HeaderMap, StatusCode, header};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, GetObjectInput, GetObjectOutput, HeadObjectInput,
     HeadObjectOutput, MetadataDirective, PutObjectInput, PutObjectOutput, StreamingBlob, TaggingDirective,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use super::bucket::{self, Object, kind, object_path};
-use super::conditions::{self, Conditions, Met};
+use super::asked::Asked;
+use super::bucket::{self, Object, bucket_path, kind, may_hold, new_path, object_path};
+use super::conditions::{self, Conditions, Doomed, Met, Tags};
+use super::cut::{Cut, cut};
 use super::digest::{Algorithm, Checked, Declared, Digest, Ended, check};
-use super::errors::{error, of_fault, of_node};
+use super::errors::{error, of_fault, of_node, xml_text};
 use super::gateway::Gateway;
 use super::meta::{self, Checksum, Headers, Meta};
 use super::offered;
@@ -24,10 +24,10 @@ use crate::node::tree::ContentRequest;
 
 /// Bytes of one upload, as the protocol has it.
 pub const UPLOAD_BYTES_MAX: u64 = 5 << 30;
-/// How long a request waits for others to be done before it is told to come later.
-const TURN_WITHIN: Duration = Duration::from_secs(20);
 /// Keys of one request to delete.
 const DELETES_MAX: usize = 1_000;
+/// How often objects are looked at that are deleted on conditions, if someone changes one meanwhile.
+const DELETE_TRIES: usize = 4;
 
 /// What a request says of its bytes. Errors: `InvalidRequest`, `EntityTooLarge`.
 pub fn declared<T>(
@@ -47,13 +47,9 @@ pub fn declared<T>(
     Ok(declared)
 }
 
-/// The bytes of an answer, from the node.
-pub fn blob(mut pieces: mpsc::Receiver<Result<bytes::Bytes, NodeError>>, turn: OwnedSemaphorePermit) -> StreamingBlob {
-    let turn = Arc::new(turn);
-    StreamingBlob::wrap(futures::stream::poll_fn(move |cx| {
-        let _held = &turn;
-        pieces.poll_recv(cx)
-    }))
+/// Bytes from the node.
+fn blob(mut pieces: mpsc::Receiver<Result<bytes::Bytes, NodeError>>) -> StreamingBlob {
+    StreamingBlob::wrap(futures::stream::poll_fn(move |cx| pieces.poll_recv(cx)))
 }
 
 /// What both of these answers tell of an object.
@@ -88,12 +84,6 @@ macro_rules! head {
 }
 
 impl Gateway {
-    /// A place among those that read and write at the same time. Errors: `SlowDown`.
-    pub async fn turn(&self) -> S3Result<OwnedSemaphorePermit> {
-        let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.transfers).acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| error(S3ErrorCode::SlowDown, "too many transfers; try again"))
-    }
-
     /// Stores bytes that a client sends. Errors: those of the bytes, else those of the node.
     pub async fn store(&self, len: Option<u64>, bytes: Checked, ended: &Ended) -> S3Result<(Content, Digest)> {
         let request = ContentRequest { len, ..ContentRequest::default() };
@@ -124,16 +114,23 @@ impl Gateway {
     }
 
     /// What a write on conditions wants at a path. The object is looked up only where there is one.
-    pub async fn expect(
-        &self,
-        path: &str,
-        is: Option<&s3s::dto::ETagCondition>,
-        is_not: Option<&s3s::dto::ETagCondition>,
-    ) -> S3Result<Expect> {
+    pub async fn expect(&self, path: &str, headers: &HeaderMap) -> S3Result<Expect> {
+        let (is, is_not) = (Tags::of(headers, "if-match"), Tags::of(headers, "if-none-match"));
         if is.is_none() && is_not.is_none() {
             return Ok(Expect::Any);
         }
-        conditions::expect(is, is_not, self.present(path).await?.as_ref())
+        conditions::expect(is.as_ref(), is_not.as_ref(), self.present(path).await?.as_ref())
+    }
+
+    /// Carries out changes that take objects away. The bucket stays when its last object goes, also one that is there only as
+    /// the folder of what a person put. Errors: those of the tree.
+    async fn remove(&self, bucket: &str, mut ops: Vec<Op>) -> S3Result<()> {
+        let path = bucket_path(bucket);
+        if self.tree.stat(&path).await.map_err(of_node)?.is_none() {
+            let entry = Box::new(bucket::entry(self.now()));
+            ops.insert(0, Op::Put { path, entry, keep: 0, expect: Expect::Any });
+        }
+        self.apply(ops).await
     }
 
     pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -146,12 +143,12 @@ impl Gateway {
             checksum_sha256: req.input.checksum_sha256.take(),
             checksum_type: None,
         };
-        offered::put(&req.input)?;
         let declared = declared(&req, &sums, req.input.content_md5.clone(), req.input.content_length)?;
         let input = req.input;
-        let path = object_path(&input.bucket, &input.key)?;
+        let path = new_path(&input.bucket, &input.key)?;
+        may_hold(&input.key, declared.len.unwrap_or(0))?;
         bucket::must_exist(&self.tree, &input.bucket).await?;
-        let expect = self.expect(&path, input.if_match.as_ref(), input.if_none_match.as_ref()).await?;
+        let expect = self.expect(&path, &req.headers).await?;
         let mut kept = Meta {
             headers: Headers {
                 content_type: input.content_type,
@@ -166,7 +163,7 @@ impl Gateway {
             ..Meta::default()
         };
         kept.check()?;
-        let _turn = self.turn().await?;
+        let _turn = self.turns.write().await?;
         let algorithm = declared.algorithm.unwrap_or(Algorithm::Crc64Nvme);
         let len = declared.len;
         let (bytes, ended) = check(body, declared, req.trailing_headers, Some(algorithm));
@@ -174,7 +171,7 @@ impl Gateway {
         kept.etag = hex::encode(digest.md5);
         kept.checksum = Checksum::whole(algorithm, &digest);
         let (etag, told) = (kept.etag(), kept.checksum.as_ref().map(Checksum::told).unwrap_or_default());
-        self.put_entry(path, kept.entry(kind(&input.key, content), self.now()), expect).await?;
+        self.put_entry(path, kept.entry(kind(&input.key, content)?, self.now()), expect).await?;
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(etag),
             checksum_crc32: told.checksum_crc32,
@@ -188,39 +185,26 @@ impl Gateway {
     }
 
     pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        let HeadObjectInput { bucket, key, version_id, range, part_number, checksum_mode, .. } = req.input;
+        let Asked(asked) = Asked::of(&req);
+        let HeadObjectInput { bucket, key, version_id, part_number, checksum_mode, .. } = req.input;
         offered::version(version_id.as_deref())?;
         let object = bucket::object(&self.tree, &bucket, &key).await?;
-        let wanted = Conditions {
-            is: req.input.if_match,
-            is_not: req.input.if_none_match,
-            since: req.input.if_modified_since,
-            not_since: req.input.if_unmodified_since,
-        };
-        let Some(cut) = cut(&object, &wanted, range, part_number)? else {
+        let Some(cut) = cut(&object, &asked, part_number)? else {
             return Err(not_modified(&object));
         };
         Ok(S3Response::new(head!(HeadObjectOutput, object, cut, checksum_mode)))
     }
 
     pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let GetObjectInput { bucket, key, version_id, range, part_number, checksum_mode, .. } = req.input;
+        let Asked(asked) = Asked::of(&req);
+        let GetObjectInput { bucket, key, version_id, part_number, checksum_mode, .. } = req.input;
         offered::version(version_id.as_deref())?;
         let object = bucket::object(&self.tree, &bucket, &key).await?;
-        let wanted = Conditions {
-            is: req.input.if_match,
-            is_not: req.input.if_none_match,
-            since: req.input.if_modified_since,
-            not_since: req.input.if_unmodified_since,
-        };
-        let Some(cut) = cut(&object, &wanted, range, part_number)? else {
+        let Some(cut) = cut(&object, &asked, part_number)? else {
             return Err(not_modified(&object));
         };
         let body = match object.entry.content() {
-            Some(content) if cut.range.start < cut.range.end => {
-                let turn = self.turn().await?;
-                Some(self.read(content, &cut, turn).await?)
-            }
+            Some(content) if !cut.range.is_empty() => Some(self.read(content, cut.range.clone()).await?),
             _ => None,
         };
         let tag_count = i32::try_from(object.meta.tags.len()).ok().filter(|count| *count > 0);
@@ -228,30 +212,13 @@ impl Gateway {
         Ok(S3Response::new(GetObjectOutput { body, tag_count, ..head }))
     }
 
-    /// The bytes of a cut. Whether they can be read at all is known with the first, when the status can still say so.
-    async fn read(&self, content: &Content, cut: &Cut, turn: OwnedSemaphorePermit) -> S3Result<StreamingBlob> {
-        let (_, mut pieces) = self.tree.read_content(content, Some(cut.range.clone())).await.map_err(of_node)?;
-        let first = pieces.recv().await.transpose().map_err(of_node)?;
-        let first = futures::stream::iter(first.map(Ok::<_, NodeError>));
-        let rest = blob(pieces, turn);
-        let rest =
-            futures::StreamExt::map(rest, |piece| piece.map_err(|error| NodeError::Unavailable(error.to_string())));
-        Ok(StreamingBlob::wrap(futures::StreamExt::chain(first, rest)))
-    }
-
     pub(super) async fn copy(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
-        offered::copy(&req.input)?;
         let input = req.input;
         let (from_bucket, from_key) = source(&input.copy_source)?;
-        let path = object_path(&input.bucket, &input.key)?;
+        let path = new_path(&input.bucket, &input.key)?;
         bucket::must_exist(&self.tree, &input.bucket).await?;
         let object = bucket::object(&self.tree, &from_bucket, &from_key).await?;
-        let wanted = Conditions {
-            is: input.copy_source_if_match,
-            is_not: input.copy_source_if_none_match,
-            since: input.copy_source_if_modified_since,
-            not_since: input.copy_source_if_unmodified_since,
-        };
+        let wanted = Conditions::of(&req.headers, "x-amz-copy-source-");
         if wanted.check(&object.meta.etag, object.modified()) != Met::Yes {
             return Err(conditions::failed());
         }
@@ -270,7 +237,7 @@ impl Gateway {
                 content_type: input.content_type,
                 cache_control: input.cache_control,
                 content_disposition: input.content_disposition,
-                content_encoding: input.content_encoding,
+                content_encoding: offered::encoding(input.content_encoding),
                 content_language: input.content_language,
                 expires: input.expires.as_ref().and_then(meta::http_date),
             };
@@ -279,17 +246,22 @@ impl Gateway {
             kept.tags = meta::tags_of_header(input.tagging.as_deref())?;
         }
         kept.check()?;
-        let expect = if same { Expect::Same(Box::new(object.entry.clone())) } else { Expect::Any };
+        may_hold(&input.key, object.len())?;
+        let mut expect = self.expect(&path, &req.headers).await?;
+        if same && !matches!(expect, Expect::Absent) {
+            expect = Expect::Same(Box::new(object.entry.clone()));
+        }
         let kind = match object.entry.content() {
-            Some(content) if !same => {
+            _ if same => object.entry.kind.clone(),
+            Some(content) => {
                 let algorithm = input.checksum_algorithm.as_ref().and_then(|name| Algorithm::named(name.as_str()));
                 let (content, digest) = self.copy_bytes(content, None, algorithm).await?;
                 kept.etag = hex::encode(digest.md5);
                 kept.parts = Vec::new();
                 kept.checksum = Checksum::whole(algorithm.unwrap_or(Algorithm::Crc64Nvme), &digest);
-                kind(&input.key, content)
+                kind(&input.key, content)?
             }
-            _ => object.entry.kind.clone(),
+            None => kind(&input.key, bucket::no_bytes(self.now()))?,
         };
         let (etag, told) = (kept.etag(), kept.checksum.as_ref().map(Checksum::told).unwrap_or_default());
         let now = self.now();
@@ -314,22 +286,38 @@ impl Gateway {
         range: Option<std::ops::Range<u64>>,
         algorithm: Option<Algorithm>,
     ) -> S3Result<(Content, Digest)> {
-        let turn = self.turn().await?;
+        let _turn = self.turns.write().await?;
         let (len, pieces) = self.tree.read_content(content, range).await.map_err(of_node)?;
         let declared = Declared { len: Some(len), ..Declared::default() };
         let algorithm = algorithm.unwrap_or(Algorithm::Crc64Nvme);
-        let (bytes, ended) = check(Some(blob(pieces, turn)), declared, None, Some(algorithm));
-        self.store(Some(len), bytes, &ended).await
+        let (bytes, ended) = check(Some(blob(pieces)), declared, None, Some(algorithm));
+        let stored = self.store(Some(len), bytes, &ended).await;
+        // The bytes are not the client's, so it is not the client that they did not come from.
+        stored.map_err(|failed| match ended.fault() {
+            Some(fault) => error(S3ErrorCode::ServiceUnavailable, format!("the source cannot be read: {fault}")),
+            None => failed,
+        })
     }
 
     pub(super) async fn delete(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let DeleteObjectInput { bucket, key, version_id, if_match, .. } = req.input;
-        offered::version(version_id.as_deref())?;
-        bucket::must_exist(&self.tree, &bucket).await?;
-        let path = object_path(&bucket, &key)?;
-        let expect = self.expect(&path, if_match.as_ref(), None).await?;
-        self.apply(vec![Op::Remove { path, expect }]).await?;
-        Ok(S3Response::with_status(DeleteObjectOutput::default(), axum::http::StatusCode::NO_CONTENT))
+        let input = req.input;
+        offered::version(input.version_id.as_deref())?;
+        bucket::must_exist(&self.tree, &input.bucket).await?;
+        let doomed = Doomed {
+            is: Tags::of(&req.headers, "if-match"),
+            size: input.if_match_size,
+            modified: input.if_match_last_modified_time,
+        };
+        let op = self.removal(&input.bucket, &input.key, &doomed).await?;
+        self.remove(&input.bucket, vec![op]).await?;
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT))
+    }
+
+    /// The change that takes an object away. Errors: those of its path and of its conditions.
+    async fn removal(&self, bucket: &str, key: &str, doomed: &Doomed) -> S3Result<Op> {
+        let path = object_path(bucket, key)?;
+        let have = if doomed.is_some() { self.present(&path).await? } else { None };
+        Ok(Op::Remove { expect: doomed.expect(have.as_ref())?, path })
     }
 
     pub(super) async fn delete_all(
@@ -342,21 +330,36 @@ impl Gateway {
             let text = format!("1 to {DELETES_MAX} keys can be deleted at once");
             return Err(error(S3ErrorCode::MalformedXML, text));
         }
-        let (mut ops, mut deleted, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for wanted in delete.objects {
-            let path = match offered::version(wanted.version_id.as_deref()) {
-                Ok(()) => object_path(&bucket, &wanted.key),
-                Err(error) => Err(error),
-            };
-            match path {
-                Ok(path) => {
-                    ops.push(Op::Remove { path, expect: Expect::Any });
-                    deleted.push(DeletedObject { key: Some(wanted.key), ..DeletedObject::default() });
+        let mut tries = 0;
+        let (deleted, errors) = loop {
+            let (mut ops, mut deleted, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+            for wanted in &delete.objects {
+                let doomed = Doomed {
+                    is: wanted.e_tag.as_ref().map(|tag| Tags::parse(tag.value())),
+                    size: wanted.size,
+                    modified: wanted.last_modified_time.clone(),
+                };
+                let op = match offered::version(wanted.version_id.as_deref()) {
+                    Ok(()) => self.removal(&bucket, &wanted.key, &doomed).await,
+                    Err(error) => Err(error),
+                };
+                let key = Some(xml_text(&wanted.key));
+                match op {
+                    Ok(op) => {
+                        ops.push(op);
+                        deleted.push(DeletedObject { key, ..DeletedObject::default() });
+                    }
+                    Err(error) => errors.push(listed_error(key, &error)),
                 }
-                Err(error) => errors.push(listed_error(wanted.key, &error)),
             }
-        }
-        self.apply(ops).await?;
+            tries += 1;
+            match self.remove(&bucket, ops).await {
+                Ok(()) => break (deleted, errors),
+                // Someone changed an object after it was looked at.
+                Err(failed) if failed.code() == &S3ErrorCode::PreconditionFailed && tries < DELETE_TRIES => {}
+                Err(failed) => return Err(failed),
+            }
+        };
         let deleted = (!delete.quiet.unwrap_or(false)).then_some(deleted);
         let errors = Some(errors).filter(|errors| !errors.is_empty());
         Ok(S3Response::new(DeleteObjectsOutput { deleted, errors, ..DeleteObjectsOutput::default() }))
@@ -366,11 +369,11 @@ impl Gateway {
 /// The answer to who has the object already: its head alone, which the library knows as an error.
 fn not_modified(object: &Object) -> S3Error {
     let mut answer = error(S3ErrorCode::NotModified, "the object is the one that the client has");
-    let mut headers = axum::http::HeaderMap::new();
+    let mut headers = HeaderMap::new();
     let etag = object.meta.etag().to_http_header().ok();
     let modified = meta::http_date(&meta::timestamp(object.modified())).and_then(|date| date.parse().ok());
-    headers.extend(etag.map(|etag| (axum::http::header::ETAG, etag)));
-    headers.extend(modified.map(|modified| (axum::http::header::LAST_MODIFIED, modified)));
+    headers.extend(etag.map(|etag| (header::ETAG, etag)));
+    headers.extend(modified.map(|modified| (header::LAST_MODIFIED, modified)));
     answer.set_headers(headers);
     answer
 }
@@ -379,10 +382,10 @@ fn octets() -> String {
     "application/octet-stream".to_owned()
 }
 
-fn listed_error(key: String, error: &S3Error) -> s3s::dto::Error {
+fn listed_error(key: Option<String>, error: &S3Error) -> s3s::dto::Error {
     let code = Some(error.code().as_str().to_owned());
     let message = error.message().map(str::to_owned);
-    s3s::dto::Error { code, message, key: Some(key), version_id: None }
+    s3s::dto::Error { code, message, key, version_id: None }
 }
 
 /// Bucket and key of a source. Errors: `NotImplemented` for one that is none of ours, or a version.
@@ -393,51 +396,6 @@ pub fn source(source: &CopySource) -> S3Result<(String, String)> {
             Ok((bucket.to_string(), key.to_string()))
         }
         _ => Err(error(S3ErrorCode::NotImplemented, "copies come from a bucket and a key")),
-    }
-}
-
-/// What is asked for of an object.
-pub struct Cut {
-    range: std::ops::Range<u64>,
-    partial: bool,
-    part: bool,
-}
-
-impl Cut {
-    fn told(&self, len: u64) -> Option<String> {
-        let last = self.range.end.saturating_sub(1);
-        self.partial.then(|| format!("bytes {}-{last}/{len}", self.range.start))
-    }
-    fn parts_count(&self, object: &Object) -> Option<i32> {
-        let count = object.meta.parts_count().filter(|_| self.part)?;
-        i32::try_from(count).ok()
-    }
-}
-
-/// What of an object is wanted; nothing if the client has it already. Errors: `PreconditionFailed`, `InvalidRange`, `InvalidPart`.
-fn cut(
-    object: &Object,
-    wanted: &Conditions,
-    range: Option<s3s::dto::Range>,
-    part: Option<i32>,
-) -> S3Result<Option<Cut>> {
-    match wanted.check(&object.meta.etag, object.modified()) {
-        Met::Failed => return Err(conditions::failed()),
-        Met::NotModified => return Ok(None),
-        Met::Yes => {}
-    }
-    let len = object.len();
-    match (range, part) {
-        (Some(_), Some(_)) => Err(error(S3ErrorCode::InvalidRequest, "a range and a part at once")),
-        (None, None) => Ok(Some(Cut { range: 0..len, partial: false, part: false })),
-        (Some(range), None) => Ok(Some(Cut { range: range.check(len)?, partial: true, part: false })),
-        (None, Some(number)) => {
-            let range = u32::try_from(number).ok().and_then(|number| object.meta.part(number, len));
-            let none = || error(S3ErrorCode::InvalidPart, format!("the object has no part {number} that can be told"));
-            let range = range.ok_or_else(none)?;
-            let partial = range.start < range.end;
-            Ok(Some(Cut { range, partial, part: true }))
-        }
     }
 }
 

@@ -9,22 +9,23 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::{S3Auth, SecretKey};
+use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
-use s3s::host::SingleDomain;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use tokio::net::TcpListener;
 
+use super::asked::Around;
 use super::bucket::Names;
 use super::errors::error;
 use super::gateway::Gateway;
+use super::host::Domain;
 use super::objects::UPLOAD_BYTES_MAX;
-use super::uploads;
+use super::{late, offered, signed, uploads};
 use crate::api::connections::{self, Bounds, Seat};
 use crate::api::linger;
 use crate::node::{Handle, NodeError};
@@ -34,6 +35,8 @@ use crate::types::Millis;
 const XML_BYTES_MAX: usize = 8 << 20;
 /// What signatures of pieces add to a body, at most one part in so many.
 const CHUNKED_SHARE: u64 = 16;
+/// How long a client may send nothing of a body, or take nothing of an answer.
+const STALLED: Duration = Duration::from_secs(60);
 /// How often uploads that nobody completes are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 /// And when that did not succeed.
@@ -53,9 +56,6 @@ pub enum ServeError {
     /// The node has no account.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The domain is none.
-    #[error("s3.domain: {0}")]
-    Domain(String),
 }
 
 /// A running gateway.
@@ -76,31 +76,38 @@ impl S3Server {
 /// Listens and answers until the node stops. Errors: each of `ServeError`.
 pub async fn serve(handle: &Handle, address: SocketAddr) -> Result<S3Server, ServeError> {
     let gateway = Gateway::new(handle)?;
-    let service = service(handle, gateway.clone())?;
+    let service = service(handle, &gateway);
     let at = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(at)?;
     let address = listener.local_addr().map_err(at)?;
     let router = Router::new().fallback(answer).layer(from_fn(linger::linger)).with_state(service);
     let stop = handle.stop_token().clone();
-    let task = tokio::spawn(connections::run(listener, router, Bounds::STANDARD, stop));
+    let bounds = Bounds { body: STALLED, answer: STALLED, ..Bounds::STANDARD };
+    let task = tokio::spawn(connections::run(listener, router, bounds, stop));
     handle.spawn(expire(gateway, handle.config().s3.upload_expiry));
     Ok(S3Server { address, task })
 }
 
-fn service(handle: &Handle, gateway: Gateway) -> Result<S3Service, ServeError> {
-    let mut builder = S3ServiceBuilder::new(gateway);
+fn service(handle: &Handle, gateway: &Gateway) -> S3Service {
+    let rights = || Rights { handle: handle.clone(), account: gateway.account.clone() };
+    let mut outer = builder(handle, gateway);
+    outer.set_auth(Keys { handle: handle.clone() });
+    outer.set_access(rights());
+    outer.set_route(Around { rights: rights(), inner: builder(handle, gateway).build() });
+    outer.build()
+}
+
+fn builder(handle: &Handle, gateway: &Gateway) -> S3ServiceBuilder {
+    let mut builder = S3ServiceBuilder::new(gateway.clone());
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_BYTES_MAX;
     config.post_object_max_file_size = 0;
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-    builder.set_auth(Keys { handle: handle.clone() });
-    builder.set_access(Rights { handle: handle.clone() });
     builder.set_validation(Names);
     if let Some(domain) = &handle.config().s3.domain {
-        let domain = SingleDomain::new(domain).map_err(|error| ServeError::Domain(error.to_string()))?;
-        builder.set_host(domain);
+        builder.set_host(Domain::new(domain));
     }
-    Ok(builder.build())
+    builder
 }
 
 /// Ends uploads that nobody completes, now and then.
@@ -136,6 +143,21 @@ async fn answer(State(service): State<S3Service>, request: Request) -> Response 
     if !has_region(&request) {
         return other_region();
     }
+    let (head, body) = request.into_parts();
+    if let Err(refused) = signed::check(&head) {
+        return refused.into_response();
+    }
+    let (may_be_late, is_head) = (late::may_be(&head), head.method == Method::HEAD);
+    let work = serve_one(service, Request::from_parts(head, body));
+    let mut response = if may_be_late { late::answer(Box::pin(work)).await } else { work.await };
+    // The library knows the status of a part for GET alone.
+    if is_head && response.headers().contains_key(header::CONTENT_RANGE) && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
+}
+
+async fn serve_one(service: S3Service, request: Request) -> Response {
     // The layers above do not pass on that there is no body, and the library asks for the length of any.
     let has_body =
         [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
@@ -162,11 +184,6 @@ fn gate(request: &Request) -> S3Result<()> {
     if form && request.method() == Method::POST {
         // The library would hold the whole of it in memory, and take it without a signature.
         return Err(error(S3ErrorCode::NotImplemented, "uploads by forms are not offered here; use PUT"));
-    }
-    // Links of version 2 are what boto3 makes unless told otherwise. Requests of that version sign no hash of their body.
-    if header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
-        let text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
-        return Err(error(S3ErrorCode::InvalidRequest, text));
     }
     let len = header(header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
     if len.is_some_and(|len| len > UPLOAD_BYTES_MAX + UPLOAD_BYTES_MAX / CHUNKED_SHARE) {
@@ -210,25 +227,41 @@ impl S3Auth for Keys {
 }
 
 /// What an access key allows.
-struct Rights {
+pub struct Rights {
     handle: Handle,
+    account: String,
+}
+
+impl Rights {
+    /// Whether an operation may be carried out, and whether what its headers ask for is offered. Errors: `AccessDenied`,
+    /// `NotImplemented`.
+    pub fn check(
+        &self,
+        credentials: Option<&Credentials>,
+        operation: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> S3Result<()> {
+        let denied = |text: &'static str| error(S3ErrorCode::AccessDenied, text);
+        let Some(credentials) = credentials else { return Err(denied("the request is not signed")) };
+        let keys = self.handle.access_keys().map_err(super::errors::of_node)?;
+        let key = keys.find(&credentials.access_key, self.handle.clock().now());
+        let key = key.ok_or_else(|| denied("the access key is not valid any more"))?;
+        if key.read_only && !reads(operation) {
+            return Err(denied("the access key may only read"));
+        }
+        if let Some(seat) = extensions.get::<Seat>() {
+            seat.prove();
+        }
+        offered::headers(headers, &self.account)
+    }
 }
 
 #[async_trait::async_trait]
 impl S3Access for Rights {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let denied = |text: &'static str| error(S3ErrorCode::AccessDenied, text);
-        let Some(credentials) = context.credentials() else { return Err(denied("the request is not signed")) };
-        let keys = self.handle.access_keys().map_err(super::errors::of_node)?;
-        let key = keys.find(&credentials.access_key, self.handle.clock().now());
-        let key = key.ok_or_else(|| denied("the access key is not valid any more"))?;
-        if key.read_only && !reads(context.s3_op().name()) {
-            return Err(denied("the access key may only read"));
-        }
-        if let Some(seat) = context.extensions_mut().get::<Seat>() {
-            seat.prove();
-        }
-        Ok(())
+        let extensions = context.extensions_mut().clone();
+        Self::check(self, context.credentials(), context.s3_op().name(), context.headers(), &extensions)
     }
 }
 
@@ -254,13 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn forms_old_signatures_and_endless_bodies_are_refused_by_their_head() {
+    fn forms_and_endless_bodies_are_refused_by_their_head() {
         let form = [(header::CONTENT_TYPE, "multipart/form-data; boundary=x")];
         assert_eq!(refused(&request(Method::POST, "/b", &form)), Some(501));
         assert_eq!(refused(&request(Method::PUT, "/b/k", &form)), None);
-        let old = [(header::AUTHORIZATION, "AWS id:signature")];
-        assert_eq!(refused(&request(Method::GET, "/b", &old)), Some(400));
-        assert_eq!(refused(&request(Method::GET, "/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", &[])), None);
         let long = [(header::CONTENT_LENGTH, "99999999999")];
         assert_eq!(refused(&request(Method::PUT, "/b/k", &long)), Some(400));
     }

@@ -13,7 +13,7 @@ use s3s::dto::{
 };
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::bucket::{self, kind, object_path};
+use super::bucket::{self, kind, may_hold, new_path};
 use super::conditions::{Conditions, Met, failed};
 use super::digest::{Algorithm, Digest, base64, check, md5};
 use super::errors::{error, of_node};
@@ -28,7 +28,7 @@ use crate::types::{Millis, limits};
 use crate::wire;
 
 /// Where uploads are. No bucket has such a name.
-pub const FOLDER: &str = ".s3-uploads";
+pub const FOLDER: &str = crate::files::tree::UPLOADS;
 /// Parts of an upload.
 pub const PARTS_MAX: i32 = 10_000;
 /// Least bytes of a part, if it is not the last.
@@ -174,9 +174,10 @@ impl Gateway {
         &self,
         req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        offered::upload(&req.input)?;
         let input = req.input;
-        object_path(&input.bucket, &input.key)?;
+        new_path(&input.bucket, &input.key)?;
+        // An upload is for bytes.
+        may_hold(&input.key, 1)?;
         bucket::must_exist(&self.tree, &input.bucket).await?;
         let named = input.checksum_algorithm.as_ref().map(|name| {
             let unknown = || error(S3ErrorCode::InvalidRequest, "the checksum's algorithm is not known");
@@ -251,7 +252,7 @@ impl Gateway {
         let input = req.input;
         let number = part_number(input.part_number)?;
         let (path, upload) = self.upload(&input.bucket, &input.key, &input.upload_id).await?;
-        let _turn = self.turn().await?;
+        let _turn = self.turns.write().await?;
         let (len, told) = (declared.len, declared.algorithm.unwrap_or(upload.algorithm));
         let (bytes, ended) = check(body, declared, req.trailing_headers, Some(upload.algorithm));
         let (content, digest) = self.store(len, bytes, &ended).await?;
@@ -302,12 +303,7 @@ impl Gateway {
         let (from_bucket, from_key) = source(&input.copy_source)?;
         let (path, upload) = self.upload(&input.bucket, &input.key, &input.upload_id).await?;
         let object = bucket::object(&self.tree, &from_bucket, &from_key).await?;
-        let wanted = Conditions {
-            is: input.copy_source_if_match,
-            is_not: input.copy_source_if_none_match,
-            since: input.copy_source_if_modified_since,
-            not_since: input.copy_source_if_unmodified_since,
-        };
+        let wanted = Conditions::of(&req.headers, "x-amz-copy-source-");
         if wanted.check(&object.meta.etag, object.modified()) != Met::Yes {
             return Err(failed());
         }
@@ -324,7 +320,7 @@ impl Gateway {
         if range.end - range.start > UPLOAD_BYTES_MAX {
             return Err(error(S3ErrorCode::InvalidRequest, "more than 5 GiB in one part"));
         }
-        let empty = Content { number: 0, pieces: Vec::new(), hash: None, put: self.now() };
+        let empty = bucket::no_bytes(self.now());
         let content = object.entry.content().unwrap_or(&empty);
         let (content, digest) = self.copy_bytes(content, Some(range), Some(upload.algorithm)).await?;
         self.keep_part(&path, number, &upload, content, &digest).await?;

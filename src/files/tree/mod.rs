@@ -28,6 +28,9 @@ pub use update::{Changes, NewPage, PageRef, Update, update};
 
 use crate::types::{FileId, Millis, limits};
 
+/// The folder of uploads in parts that object stores have under way. It is nobody's data yet: listings of all folders leave it out.
+pub const UPLOADS: &str = ".s3-uploads";
+
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Entry {

@@ -124,6 +124,10 @@ pub(super) fn check_entry(path: &str, entry: &Entry) -> Result<(), String> {
     if matches!(entry.kind, Kind::Folder) && !path.ends_with('/') {
         return Err("a folder's path ends with `/`".to_owned());
     }
+    // A folder's own entry would take its place, and its content with it.
+    if !matches!(entry.kind, Kind::Folder) && path.ends_with('/') {
+        return Err("a path that ends with `/` is a folder's".to_owned());
+    }
     if !entry.versions.is_empty() && entry.content().is_none() {
         return Err("only a file has versions".to_owned());
     }

@@ -215,7 +215,8 @@ proptest! {
         paths in proptest::collection::btree_set("[ab/-]{1,6}", 0..60), prefix in "[ab]{0,1}/?", limit in 1_usize..9
     ) {
         let mut store = Store::default();
-        let ops = paths.iter().zip(1..).map(|(path, n)| put(path, long(n, 9_000), 0)).collect();
+        let entry = |path: &str, n| if path.ends_with('/') { Entry::of(Kind::Folder) } else { long(n, 9_000) };
+        let ops = paths.iter().zip(1..).map(|(path, n)| put(path, entry(path, n), 0)).collect();
         store.apply(&fresh(ops, false)).expect("any text is a key");
         let mut wanted = BTreeSet::new();
         for rest in paths.iter().filter_map(|path| path.strip_prefix(&prefix)) {
@@ -336,8 +337,22 @@ fn where_folders_are_folders_a_file_has_nothing_below_it() {
     assert_eq!(store.apply(&batch(vec![put("a/b/c", file(2), 0)])), kind("a/b", "a file", "a folder"));
     assert_eq!(store.apply(&batch(vec![put("a", file(2), 0)])), kind("a", "a folder", "a file"));
     assert_eq!(store.apply(&batch(vec![put("a/b/", Entry::of(Kind::Folder), 0)])), kind("a/b", "a file", "a folder"));
-    let free = fresh(vec![put("a", file(3), 0), put("a/b//", file(4), 0)], false);
+    let free = fresh(vec![put("a", file(3), 0), put("a/b//c", file(4), 0)], false);
     assert_eq!(store.apply(&free), Ok(Vec::new()), "an object store has no such rule");
+}
+
+#[test]
+fn only_a_folder_has_a_path_that_ends_with_a_slash_so_no_folder_takes_a_files_place() {
+    let mut store = Store::default();
+    for folders in [true, false] {
+        for (path, entry) in
+            [("d/", file(1)), ("d/", Entry::of(Kind::Symlink("x".to_owned()))), ("d", Entry::of(Kind::Folder))]
+        {
+            let refused = store.apply(&fresh(vec![put(path, entry, 0)], folders));
+            assert!(matches!(refused, Err(Stop::Refused(TreeError::Bounds { .. }))), "{path}: {refused:?}");
+        }
+    }
+    assert!(store.apply(&batch(vec![put("d/", Entry::of(Kind::Folder), 0)])).is_ok());
 }
 
 #[test]

@@ -129,9 +129,15 @@ impl SlotUpload {
         let (ready, opened) = oneshot::channel();
         let node = target.node;
         handle.clone().spawn_while_running(async move {
-            let result = run(&handle, &target, &mut queue, ready, finishing.shared()).await;
+            let finishing = finishing.shared();
+            let result = run(&handle, &target, &mut queue, ready, finishing.clone()).await;
             if let Err(error) = &result {
-                tracing::warn!(node = ?target.node, slot = target.slot, %error, "a storage node does not take its slot");
+                let slot = target.slot;
+                if is_given_up(&finishing) {
+                    tracing::debug!(node = ?target.node, slot, "a put ended without a file; its slot is not kept");
+                } else {
+                    tracing::warn!(node = ?target.node, slot, %error, "a storage node does not take its slot");
+                }
                 while queue.recv().await.is_some() {}
             }
             // Nobody waits any more if the put was given up.
@@ -163,6 +169,9 @@ async fn run(
         Err(error) => Err(error),
     };
     let Err(error) = sent else { return sent };
+    if is_given_up(&finishing) {
+        return Err(error);
+    }
     let may_be_kept = may_be_kept(&error, target);
     target.failed.add(target.node, &error, may_be_kept);
     if !may_be_kept {
@@ -176,6 +185,11 @@ async fn run(
             Err(error)
         }
     }
+}
+
+/// Whether the put ended without a file, so that the slot can become part of none.
+fn is_given_up(finishing: &Shared<oneshot::Receiver<Finish>>) -> bool {
+    matches!(finishing.clone().now_or_never(), Some(Err(_)))
 }
 
 /// Connects and asks how much is there already from an earlier try: that is not sent again.
@@ -283,6 +297,15 @@ async fn conclude(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_is_not_kept_for_a_put_that_ended_without_a_file() {
+        let (finish, finishing) = oneshot::channel();
+        let finishing = finishing.shared();
+        assert!(!is_given_up(&finishing), "it goes on");
+        drop(finish);
+        assert!(is_given_up(&finishing));
+    }
 
     #[test]
     fn the_tail_begins_where_the_node_has_written_up_to_and_never_within_a_frame_that_it_may_lack() {

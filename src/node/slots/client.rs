@@ -14,6 +14,9 @@ use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
 
 /// How long a storage node may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How often, and after what pause, a stream is asked for again where as many are open as one of both sides wants.
+const CROWDED_TRIES: u32 = 50;
+const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a storage node did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +87,15 @@ impl SlotPeer {
         let stream: Box<dyn Link> = match serve::connect_here(handle, node) {
             Some(stream) => Box::new(stream),
             None => {
-                let stream = handle.net().open_stream(node).await;
+                let mut tries = 0;
+                let stream = loop {
+                    match handle.net().open_stream(node).await {
+                        // Streams end all the time, and the other side learns of it a moment later.
+                        Err(StreamError::TooMany) if tries < CROWDED_TRIES => tries += 1,
+                        done => break done,
+                    }
+                    tokio::time::sleep(CROWDED_PAUSE).await;
+                };
                 Box::new(stream.map_err(|error| SlotPeerError::Unreachable(told(error)))?)
             }
         };
