@@ -316,12 +316,7 @@ impl Shaped {
             }
             Action::ProveStorage { proofs, .. } => check_proofs(proofs)?,
             Action::RenewFile { epochs, .. } => some_epochs(*epochs)?,
-            Action::ShareFile { sealed, .. } => {
-                let (have, max) = (sealed.len(), limits::SHARE_SEALED_BYTES_MAX);
-                if have > max {
-                    return Err(Malformed::List { what: "sealed bytes", have, max });
-                }
-            }
+            Action::ShareFile { sealed, .. } => within("sealed bytes", sealed.len(), limits::SHARE_SEALED_BYTES_MAX)?,
             Action::Accuse(evidence) if !contradict(&evidence.first.0, &evidence.second.0) => {
                 return Err(Malformed::Evidence(evidence.node));
             }
@@ -435,10 +430,7 @@ pub fn check_announcement(node: &NodeAnnouncement) -> Result<(), Malformed> {
     if node.roles == crate::types::Roles::NONE || !node.roles.is_known() {
         return Err(Malformed::Roles);
     }
-    let (have, max) = (node.addresses.len(), limits::NODE_ADDRESSES_MAX);
-    if have > max {
-        return Err(Malformed::List { what: "addresses", have, max });
-    }
+    within("addresses", node.addresses.len(), limits::NODE_ADDRESSES_MAX)?;
     for address in &node.addresses {
         text("address", address, 1, limits::NODE_ADDRESS_BYTES_MAX)?;
     }
@@ -478,13 +470,16 @@ fn check_commit(deal: &FileCommit, sender: &AccountId) -> Result<(), Malformed> 
     Ok(())
 }
 
+fn within(what: &'static str, have: usize, max: usize) -> Result<(), Malformed> {
+    if have > max { Err(Malformed::List { what, have, max }) } else { Ok(()) }
+}
+
 fn some_epochs(epochs: u32) -> Result<(), Malformed> {
     if epochs == 0 { Err(Malformed::NoEpochs) } else { Ok(()) }
 }
 
 /// Bounds what a verifier has to look at; whether a proof holds depends on the state.
 fn check_proofs(proofs: &[Option<SampleProof>]) -> Result<(), Malformed> {
-    let within = |what, have, max| if have > max { Err(Malformed::List { what, have, max }) } else { Ok(()) };
     within("proofs", proofs.len(), limits::AUDIT_SAMPLES_MAX)?;
     for proof in proofs.iter().flatten() {
         within("bytes of a sample", proof.bytes.len(), limits::LEAF_BYTES)?;
