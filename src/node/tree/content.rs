@@ -245,8 +245,14 @@ async fn pass_on(
 
 /// Errors: `Unavailable` for a deal that is not final.
 pub(super) fn must_be_final(done: &PutResult) -> Result<FileId, NodeError> {
-    if matches!(done.status, DealStatus::Final { .. }) {
-        return Ok(done.file);
+    match done.status {
+        DealStatus::Final { .. } => return Ok(done.file),
+        DealStatus::Deleted { .. } => {
+            let why =
+                "another device of the account deleted it as garbage before it had a path; run the same command again";
+            return Err(NodeError::Unavailable(why.to_owned()));
+        }
+        _ => {}
     }
     let why: Vec<_> = done.missing.iter().map(|missing| missing.why.as_str()).collect();
     let (have, all) = done.confirmed;
