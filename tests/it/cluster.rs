@@ -175,9 +175,16 @@ impl Cluster {
     }
 }
 
+/// A port that nobody listens on, and that no connection of another test is given meanwhile.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let mut ports = std::iter::repeat_with(|| {
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        30_000 + u16::try_from(begin.wrapping_add(next) % 2_700).expect("it is small")
+    });
+    let free = ports.by_ref().take(2_700).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("a free port")
 }
 
 fn address(member: &Member) -> String {

@@ -162,7 +162,16 @@ async fn store<E: std::fmt::Display>(
             let (min_confirmations, repair_threshold) = (thresholds.quorum, thresholds.repair);
             let commit = FileCommit { manifest, placement, min_confirmations, repair_threshold, epochs, receipts };
             let acted = handle.act(Action::CommitFile(Box::new(commit)), request.timeout).await;
-            Some(acted.map_err(|error| name_file(error, &file))?)
+            match acted {
+                Ok(done) => Some(done),
+                // It was asked for before this node was stopped, and became final before this node had caught up.
+                Err(NodeError::Rejected { code: "file_exists", .. })
+                    if handle.file(&file).is_ok_and(|(deal, _)| deal.status.is_open()) =>
+                {
+                    None
+                }
+                Err(error) => return Err(name_file(error, &file)),
+            }
         }
     };
     confirm_late(handle, file, waiting);
