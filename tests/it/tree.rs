@@ -108,6 +108,20 @@ async fn changes_that_come_at_once_are_written_together_and_what_they_replace_is
     assert_eq!(paths(&tree).await.len(), 42);
     // One page and one content are referred to.
     until(&user, || open_files(&user) == 2).await;
+    let first = (0..8).map(|_| {
+        let (tree, entry) = (tree.clone(), Box::new(Entry::of(Kind::Symlink("the first".to_owned()))));
+        async move {
+            let path = "links/once".to_owned();
+            let done = apply(&tree, vec![Op::Put { path: path.clone(), entry, keep: 0, expect: Expect::Absent }]).await;
+            let found = tree.stat(&path).await.expect("a readable tree");
+            assert!(found.is_some(), "told {done:?}, which is not yet so");
+            done.is_ok()
+        }
+    });
+    let first = futures::future::join_all(first).await;
+    assert_eq!(first.into_iter().filter(|done| *done).count(), 1);
+    apply(&tree, vec![Op::Remove { path: "links/once".to_owned(), expect: Expect::Present }]).await.expect("final");
+    until(&user, || open_files(&user) == 2).await;
     let refused = apply(&tree, vec![op("docs/large/below", Entry::of(Kind::Symlink("x".to_owned())), 0)]).await;
     assert!(matches!(refused, Err(NodeError::Tree(TreeError::Kind { .. }))), "{refused:?}");
     let top = Query { prefix: String::new(), delimiter: "/".to_owned(), limit: 9, ..Query::default() };

@@ -41,6 +41,8 @@ struct Change {
     sessions: Vec<[u8; 32]>,
     answer: oneshot::Sender<Result<Applied, NodeError>>,
     changed: usize,
+    /// Why it is not made, if what was made before it in the group becomes final.
+    refused: Option<NodeError>,
 }
 
 /// What a root change leaves behind if it takes effect, or if it does not; kept on disk before it is asked for.
@@ -80,7 +82,7 @@ pub(super) async fn run(tree: Tree, mut jobs: mpsc::Receiver<Job>) {
             match job {
                 Job::Change { batch, sessions, answer } => {
                     ops += batch.ops.len().max(1);
-                    group.push(Change { batch, sessions, answer, changed: 0 });
+                    group.push(Change { batch, sessions, answer, changed: 0, refused: None });
                     next = if ops < limits::TREE_BATCH_OPS_MAX { jobs.try_recv().ok() } else { None };
                 }
                 // What was asked for before is written first.
@@ -150,6 +152,7 @@ async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Inte
     match done {
         Ok((root, intent)) => {
             // Before anything goes: what a change put and a later one of the group replaced was there for its path.
+            let (group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| change.refused.is_none());
             let placed: Vec<_> = group.iter().map(|change| tree.placed(&change.batch)).collect();
             if let Some(intent) = intent {
                 if let Some(earlier) = undecided.take().filter(|earlier| earlier.expect == intent.expect) {
@@ -163,6 +166,10 @@ async fn commit(tree: &Tree, mut group: Vec<Change>, undecided: &mut Option<Inte
                 let said = placed.map(|()| Applied { root, changed: change.changed });
                 // Whoever asked may have gone.
                 let _ = change.answer.send(said);
+            }
+            // Those who look why find it: what stood in their way is final now.
+            for Change { answer, refused, .. } in refused {
+                let _ = refused.map(|error| answer.send(Err(error)));
             }
         }
         Err(error) => {
@@ -210,12 +217,11 @@ impl From<NodeError> for Failed {
     }
 }
 
-/// Makes the changes on the present root. Those that it does not allow are answered and taken out of the group. Gives the root
-/// and what to clean up, if anything changed.
+/// Makes the changes on the present root. Gives the root and what to clean up, if anything changed.
 async fn attempt(tree: &Tree, group: &mut Vec<Change>) -> Result<(Option<FileId>, Option<Intent>), Failed> {
     let root = tree.root()?;
     let (view, mut loaded) = evaluate(tree, root, group).await?;
-    if group.is_empty() || view.changes().is_empty() {
+    if view.changes().is_empty() {
         return Ok((root, None));
     }
     let next = loop {
@@ -230,7 +236,7 @@ async fn attempt(tree: &Tree, group: &mut Vec<Change>) -> Result<(Option<FileId>
     set_root(tree, root, &next, view.freed()).await.map(|(root, intent)| (root, Some(intent)))
 }
 
-/// Carries the changes out in memory, one after another. Those that are not allowed are answered and taken out.
+/// Carries the changes out in memory, one after another, and notes in those that are not allowed why.
 async fn evaluate<'a>(
     tree: &'a Tree,
     root: Option<FileId>,
@@ -252,10 +258,13 @@ async fn evaluate<'a>(
         view = next;
         match done {
             Ok(changed) => {
-                change.changed = changed;
+                (change.changed, change.refused) = (changed, None);
                 group.push(change);
             }
-            Err(Carried::Refused(error)) => drop(change.answer.send(Err(error))),
+            Err(Carried::Refused(error)) => {
+                change.refused = Some(error);
+                group.push(change);
+            }
             Err(Carried::Failed(failed)) => {
                 // Nobody is forgotten: all are answered together, or tried again.
                 group.push(change);
