@@ -5,11 +5,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use trullo::consensus::evidence::Evidence;
 use trullo::net::{Address, PeerAddress};
 use trullo::types::limits::{GOSSIP_BYTES_MAX, GOSSIP_ENVELOPE_BYTES_MAX};
 use trullo::types::{ByteCount, Height, Millis, Role, Roles};
-use trullo::wire::{Envelope, Presence, Topic, Tx, VerifiedTx, encode};
+use trullo::wire::{Accusation, Envelope, Presence, Topic, Tx, VerifiedTx, encode};
 use trullo_fuzz::{bytes, canonical, sample};
 
 static PAYLOADS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -20,7 +19,7 @@ static PAYLOADS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         free: ByteCount::new(1 << 30),
         time: Millis::new(1_700_000_000_000),
     };
-    vec![encode(&sample::txs()), encode(&Height::new(7)), presence.encode(), encode(&sample::evidence())]
+    vec![encode(&sample::txs()), encode(&Height::new(7)), presence.encode(), encode(&Accusation::Contradiction(sample::evidence()))]
 });
 static ENVELOPES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let sign = |payload: &Vec<u8>| Envelope::sign(&sample::chain(), Topic::Tips, payload.clone(), &sample::keys()[0]);
@@ -49,9 +48,9 @@ fuzz_target!(|data: &[u8]| {
     let payload = bytes(data, &PAYLOADS);
     check_presence(&payload);
     canonical::<Height>(&payload, 8);
-    if let Some(evidence) = canonical::<Evidence>(&payload, GOSSIP_BYTES_MAX) {
+    if let Some(evidence) = canonical::<Accusation>(&payload, GOSSIP_BYTES_MAX) {
         if evidence.holds(&sample::chain()) {
-            assert_eq!(evidence.node, sample::evidence().node, "only who signed twice is accused");
+            assert_eq!(evidence.node(), sample::evidence().node, "only who signed twice is accused");
         }
     }
     if let Some(txs) = canonical::<Vec<Tx>>(&payload, GOSSIP_BYTES_MAX) {

@@ -23,13 +23,13 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let (mut asks, mut answers) = (Vec::new(), Vec::new());
     let questions = [
         Ask::Upload(ticket),
-        Ask::Finish { file, slot: 0, info },
+        Ask::Finish { manifest: Box::new(manifest), slot: 0 },
         Ask::Read { root: SlotRoot::from_bytes([1; 32]), first: 0, count: 1 },
     ];
     let receipt = StorageReceipt::sign(&sample::chain(), &file, 0, Height::new(9), &info, key);
     let replies = [
         Answer::Offset(3),
-        Answer::Receipt(receipt),
+        Answer::Receipt { receipt, info },
         Answer::Block { len: 5, path: vec![[1; 32]; 3] },
         Answer::Refused("no room".to_owned()),
         Answer::Denied("no credits".to_owned()),

@@ -20,7 +20,7 @@ use trullo::wire::certificate::{Signed, Statement, TimedOut};
 use trullo::wire::message::Offer;
 use trullo::wire::tx::{FileCommit, NodeAnnouncement, SampleProof};
 use trullo::wire::{
-    Action, Block, Certificate, Header, Message, Newest, ProposedBlock, PublicManifest, SlotInfo, StorageReceipt,
+    Accusation, Action, Block, Certificate, Header, Message, Newest, ProposedBlock, PublicManifest, SlotInfo, StorageReceipt,
     TimeoutCertificate, Tx, TxBody, Unsigned, ValidatorSet, VerifiedTx, VoteKind,
 };
 
@@ -264,7 +264,7 @@ pub fn txs() -> Vec<Tx> {
         Action::ValidatorLeave { node: node_key.public().node_id() },
         Action::ValidatorRotateKey { node: keys()[0].public().node_id(), new: node_key.public().node_id() },
         Action::ValidatorUnjail { node: node_key.public().node_id() },
-        Action::Accuse(Box::new(evidence())),
+        Action::Accuse(Box::new(Accusation::Contradiction(evidence()))),
     ];
     (0..).zip(actions).map(|(nonce, action)| tx(nonce, action)).collect()
 }

@@ -147,10 +147,12 @@ pub enum ActionView {
         /// The node that takes its place.
         new: String,
     },
-    /// A validator is shown to have contradicted itself.
+    /// A node is shown to have signed what no honest one does.
     Accuse {
         /// The node.
         node: String,
+        /// What it did: `contradiction` or `false_receipt`.
+        offence: String,
     },
     /// A validator asks to be let out of jail.
     ValidatorUnjail {

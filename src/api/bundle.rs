@@ -82,6 +82,7 @@ fn subject(key: &Key) -> String {
         Key::Challenge(id) => format!("audit of node {id}"),
         Key::Missed(id) => format!("missed slots of node {id}"),
         Key::Draining(id) => format!("drain of node {id}"),
+        Key::Offence(id) => format!("offence of node {id}"),
         // No id in these is shortened.
         Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally | Key::Stakes => {
             format!("{key:?}")

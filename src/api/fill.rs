@@ -74,7 +74,9 @@ pub fn action(action: &Action) -> ActionView {
         Action::ValidatorRotateKey { node, new } => {
             ActionView::ValidatorRotateKey { node: node.to_string(), new: new.to_string() }
         }
-        Action::Accuse(evidence) => ActionView::Accuse { node: evidence.node.to_string() },
+        Action::Accuse(accusation) => {
+            ActionView::Accuse { node: accusation.node().to_string(), offence: accusation.name().to_owned() }
+        }
         Action::ValidatorUnjail { node } => ActionView::ValidatorUnjail { node: node.to_string() },
     }
 }

@@ -14,6 +14,7 @@ pub mod caller;
 mod chain;
 pub(crate) mod connections;
 mod download;
+pub mod evidence;
 pub mod files;
 mod fill;
 pub(crate) mod linger;

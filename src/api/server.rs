@@ -22,8 +22,8 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    access, bundle, chain, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage, tables, tree,
-    uploads, validator,
+    access, bundle, chain, evidence, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage,
+    tables, tree, uploads, validator,
 };
 use crate::node::Handle;
 
@@ -99,6 +99,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(chain::account))
         .routes(routes!(chain::validators))
         .routes(routes!(validator::status))
+        .routes(routes!(evidence::list))
+        .routes(routes!(evidence::export))
         .routes(routes!(chain::nodes))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::blocks))
@@ -143,6 +145,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(validator::leave))
         .routes(routes!(validator::rotate_key))
         .routes(routes!(validator::unjail))
+        .routes(routes!(evidence::submit))
         .routes(routes!(chain::links))
         .routes(routes!(chain::stop))
         .routes(routes!(access::add, access::list))

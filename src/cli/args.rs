@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet, tools,
-    tree, user, validator, verify,
+    account, config, demo, evidence, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet,
+    tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -85,6 +85,10 @@ const ACCOUNT: &str = "Examples:
 const USER: &str = "Examples:
   trullo --home net/user-1 user add anna
   trullo --home net/user-1 user list";
+const EVIDENCE: &str = "Examples:
+  trullo evidence list
+  trullo evidence export NODE_ID -o evidence.json
+  trullo evidence verify evidence.json --genesis genesis.json";
 const VALIDATOR: &str = "Examples:
   trullo validator status
   trullo validator quorum
@@ -159,6 +163,9 @@ pub enum Command {
     /// Who else may use this node, over HTTP
     #[command(subcommand, after_long_help = USER)]
     User(user::Verb),
+    /// Proofs of what no honest node does: list, export, submit, verify offline
+    #[command(subcommand, after_long_help = EVIDENCE)]
+    Evidence(evidence::Verb),
     /// Validators: stakes, the quorum, joining and leaving
     #[command(subcommand, after_long_help = VALIDATOR)]
     Validator(validator::Verb),

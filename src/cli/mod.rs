@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod context;
 mod demo;
+mod evidence;
 mod export;
 mod files;
 mod get;
@@ -105,6 +106,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),
+        Command::Evidence(verb) => evidence::run(context, &verb),
         Command::Validator(verb) => validator::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
         Command::S3(verb) => s3::run(context, &verb),

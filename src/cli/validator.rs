@@ -61,6 +61,13 @@ const QUORUM: &str = "Examples:
 N is the power of all validators. f may fail or lie without harm: less than a third. More than 2N/3 make a block
 final. More than N/2 would be enough if validators could only crash: this network does not rely on that.";
 
+const EVIDENCE: &str = "Examples:
+  trullo validator evidence
+  trullo evidence export NODE_ID -o evidence.json
+  trullo evidence verify evidence.json
+
+The same as `trullo evidence list`.";
+
 /// `trullo validator`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -93,6 +100,9 @@ pub enum Verb {
     /// Ask for the end of a validator's time in jail
     #[command(after_long_help = UNJAIL)]
     Unjail(OfNode),
+    /// Show who was punished, for what, and where the proof is
+    #[command(after_long_help = EVIDENCE)]
+    Evidence,
     /// Show how much power makes a block final, and how much may fail
     #[command(after_long_help = QUORUM)]
     Quorum,
@@ -134,6 +144,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
             context.out.result(&status, || overview(&status))?;
             return Ok(());
         }
+        Verb::Evidence => return super::evidence::list(context),
         Verb::Quorum => {
             let quorum = status()?.quorum;
             context.out.result(&quorum, || facts(quorum_rows(&quorum)))?;

@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 }
 
 /// The bytes of a file or stdin, of which there may be so many and no more.
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {

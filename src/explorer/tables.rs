@@ -347,7 +347,7 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
             row.node_id = Some(node.to_string());
             row.amount = Some(stake.get());
         }
-        Action::Accuse(evidence) => row.node_id = Some(evidence.node.to_string()),
+        Action::Accuse(accusation) => row.node_id = Some(accusation.node().to_string()),
         Action::ValidatorLeave { node }
         | Action::ValidatorRotateKey { node, .. }
         | Action::ValidatorUnjail { node } => row.node_id = Some(node.to_string()),

@@ -7,7 +7,7 @@ use super::key::Key;
 use super::record::Record;
 use super::reject::{NotNext, Reject};
 use super::state::State;
-use super::{audit, deal, node, payment, root, share, slot, transfer, validator};
+use super::{audit, deal, node, offence, payment, root, share, slot, transfer, validator};
 use crate::types::limits;
 use crate::wire::{Action, VerifiedTx};
 
@@ -42,7 +42,7 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         Action::ValidatorJoin { node, .. } => validator::needs(&[node], &mut keys),
         Action::ValidatorRotateKey { new, .. } => validator::needs(&[new], &mut keys),
         Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } => validator::needs(&[], &mut keys),
-        Action::Accuse(_) => keys.extend([Key::Stakes, Key::Forfeited]),
+        Action::Accuse(accusation) => offence::needs(draft, accusation, &mut keys),
     }
     keys.retain(|key| !state.is_loaded(key));
     keys
@@ -86,7 +86,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::ValidatorJoin { node, stake } => validator::join(state, at, &sender, node, *stake),
         Action::ValidatorLeave { node } => validator::leave(state, at, &sender, node),
         Action::ValidatorRotateKey { node, new } => validator::rotate(state, at, &sender, node, new),
-        Action::Accuse(evidence) => validator::accuse(state, at, evidence),
+        Action::Accuse(accusation) => offence::accuse(state, at, tx, accusation),
         Action::ValidatorUnjail { node } => validator::unjail(state, at, &sender, node),
     }
 }

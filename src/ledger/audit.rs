@@ -359,8 +359,16 @@ fn strike(draft: &mut Draft<'_>, tally: &Tally, grace: u8) -> Vec<SlotId> {
     again
 }
 
+/// The keys that sending a node away reads.
+pub(super) fn expel_needs(draft: &Draft<'_>, node: NodeId, keys: &mut Vec<Key>) {
+    keys.extend([Key::Node(node), Key::OperatorCount, Key::Tally, Key::DueCount(draft.after(1))]);
+    if let Some(entry) = draft.node(&node) {
+        keys.push(Key::Operator(entry.announcement.operator.clone()));
+    }
+}
+
 /// The node takes no part any more until it registers again, and loses all that it holds now.
-fn expel(draft: &mut Draft<'_>, node: NodeId) {
+pub(super) fn expel(draft: &mut Draft<'_>, node: NodeId) {
     let Some(old) = draft.node(&node).cloned() else { return };
     let new = NodeEntry { active: false, ..old.clone() };
     count_operators(draft, Some(&old), &new);

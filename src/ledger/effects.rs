@@ -190,11 +190,11 @@ pub enum Event {
         /// The first epoch in which it may ask to be let out.
         until: Epoch,
     },
-    /// A validator lost credits because it contradicted itself.
-    ValidatorPunished {
-        /// The node that signed both.
+    /// A node was shown to have signed what no honest one does.
+    NodePunished {
+        /// The node.
         node: NodeId,
-        /// How much.
+        /// Credits that its stake lost.
         lost: Amount,
     },
     /// A validator has another key.
@@ -254,7 +254,7 @@ impl Event {
             Self::ValidatorRotating { .. } => "validator_rotating",
             Self::ValidatorUnjailed(_) => "validator_unjailed",
             Self::ValidatorJailed { .. } => "validator_jailed",
-            Self::ValidatorPunished { .. } => "validator_punished",
+            Self::NodePunished { .. } => "node_punished",
             Self::ValidatorKeyRotated { .. } => "validator_key_rotated",
             Self::StakeReturned { .. } => "stake_returned",
             Self::ValidatorSetChanged { .. } => "validator_set_changed",

@@ -45,6 +45,8 @@ pub enum Key {
     Missed(NodeId),
     /// Marks a node that gives its slots away: `Record::Draining`.
     Draining(NodeId),
+    /// What a node was punished for: `Record::Offence`.
+    Offence(NodeId),
     /// A file's deal: `Record::File`.
     File(FileId),
     /// The public manifest of an open deal: `Record::Manifest`.
@@ -81,6 +83,7 @@ const HELD: u8 = 0x23;
 const CHALLENGE: u8 = 0x24;
 const MISSED: u8 = 0x25;
 const DRAINING: u8 = 0x26;
+const OFFENCE: u8 = 0x27;
 const FILE: u8 = 0x30;
 const MANIFEST: u8 = 0x31;
 const OWNER_FILE: u8 = 0x32;
@@ -115,6 +118,7 @@ impl Key {
             Self::Challenge(id) => (CHALLENGE, [id.as_bytes(), &[], &[]]),
             Self::Missed(id) => (MISSED, [id.as_bytes(), &[], &[]]),
             Self::Draining(id) => (DRAINING, [id.as_bytes(), &[], &[]]),
+            Self::Offence(id) => (OFFENCE, [id.as_bytes(), &[], &[]]),
             Self::Lost(id) => (LOST, [id.as_bytes(), &[], &[]]),
             Self::File(id) => (FILE, [id.as_bytes(), &[], &[]]),
             Self::Manifest(id) => (MANIFEST, [id.as_bytes(), &[], &[]]),
@@ -150,6 +154,7 @@ impl Key {
             CHALLENGE => Self::Challenge(NodeId::from_bytes(rest.try_into().ok()?)),
             MISSED => Self::Missed(NodeId::from_bytes(rest.try_into().ok()?)),
             DRAINING => Self::Draining(NodeId::from_bytes(rest.try_into().ok()?)),
+            OFFENCE => Self::Offence(NodeId::from_bytes(rest.try_into().ok()?)),
             LOST => Self::Lost(FileId::from_bytes(rest.try_into().ok()?)),
             OWNER_FILE => {
                 let (owner, file) = rest.split_first_chunk()?;
@@ -193,6 +198,10 @@ impl Key {
     /// What the keys of all nodes begin with.
     pub fn nodes() -> Vec<u8> {
         vec![NODE]
+    }
+    /// What the keys of all offences begin with.
+    pub fn offences() -> Vec<u8> {
+        vec![OFFENCE]
     }
     /// What the keys of all operators begin with.
     pub fn operators() -> Vec<u8> {
@@ -261,6 +270,7 @@ mod tests {
             id.prop_map(|raw| Key::Challenge(NodeId::from_bytes(raw))),
             id.prop_map(|raw| Key::Missed(NodeId::from_bytes(raw))),
             id.prop_map(|raw| Key::Draining(NodeId::from_bytes(raw))),
+            id.prop_map(|raw| Key::Offence(NodeId::from_bytes(raw))),
             id.prop_map(|raw| Key::Lost(FileId::from_bytes(raw))),
             id.prop_map(|raw| Key::File(FileId::from_bytes(raw))),
             id.prop_map(|raw| Key::Manifest(FileId::from_bytes(raw))),

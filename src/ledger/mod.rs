@@ -33,6 +33,7 @@ mod holding;
 pub mod key;
 mod memory;
 mod node;
+mod offence;
 mod payment;
 pub mod promise;
 pub mod record;
@@ -67,6 +68,8 @@ pub use validator::is_ready;
 
 #[cfg(test)]
 mod attack_tests;
+#[cfg(test)]
+mod offence_tests;
 #[cfg(test)]
 mod promise_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::block::BlockContext;
 use super::draft::Draft;
 use super::effects::{Effects, Event};
 use super::key::Key;
-use super::record::{NodeEntry, Record};
+use super::record::{NodeEntry, OffenceKind, Record};
 use super::reject::Reject;
 use super::state::State;
 use crate::types::{AccountId, ByteCount, Role};
@@ -18,12 +18,12 @@ pub(super) fn needs(state: &State, new: &NodeAnnouncement, keys: &mut Vec<Key>) 
     {
         keys.push(Key::Operator(entry.announcement.operator.clone()));
     }
-    keys.extend([node, Key::Operator(new.operator.clone()), Key::OperatorCount]);
+    keys.extend([node, Key::Operator(new.operator.clone()), Key::OperatorCount, Key::Offence(new.node)]);
 }
 
 /// Registers a node, or replaces its entry. A node belongs to the account that registered it first. One that was out takes part
 /// again; what it lost it has to take over like any other, and its reputation stays.
-/// Errors: `NodeOwner`, `Capacity`, `HoldsSlots`.
+/// Errors: `NodeOwner`, `Capacity`, `HoldsSlots`, `Punished`.
 pub(super) fn register(
     state: &State,
     at: &BlockContext,
@@ -31,6 +31,11 @@ pub(super) fn register(
     new: &NodeAnnouncement,
 ) -> Result<Effects, Reject> {
     let mut draft = Draft::new(state, at.height);
+    if let Some(Record::Offence(offence)) = draft.record(&Key::Offence(new.node))
+        && offence.kind == OffenceKind::FalseReceipt
+    {
+        return Err(Reject::Punished(new.node));
+    }
     let old = state.node(&new.node);
     let entry = match old {
         None => {

@@ -6,9 +6,9 @@ use super::key::Key;
 pub use super::promise::{Audit, Challenge, Sample, SlotId, SlotState, StorageParams};
 pub use super::stake::{Stake, ValidatorParams};
 use super::tally::Tally;
-use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, limits};
+use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, TxId, limits};
 use crate::wire::tx::NodeAnnouncement;
-use crate::wire::{DecodeError, PublicManifest, ValidatorSet, decode, encode};
+use crate::wire::{Accusation, DecodeError, PublicManifest, ValidatorSet, decode, encode};
 
 /// Longest encoding of a record, bytes: a deal with a full placement, or a full validator set.
 pub const RECORD_BYTES_MAX: usize = limits::TX_BYTES_MAX;
@@ -75,6 +75,8 @@ pub enum Record {
     Stakes(Vec<Stake>),
     /// At `Key::Root`: a file of the account, final when it became the root.
     Root(FileId),
+    /// At `Key::Offence`.
+    Offence(Offence),
 }
 
 impl Record {
@@ -100,6 +102,7 @@ impl Record {
             Self::Validators(_) => matches!(key, Key::Validators | Key::Replaced(_)),
             Self::Stakes(_) => matches!(key, Key::Stakes),
             Self::Forfeited(_) => matches!(key, Key::Forfeited),
+            Self::Offence(_) => matches!(key, Key::Offence(_)),
             Self::SkipList(_) => matches!(key, Key::SkipList),
             Self::OperatorCount(_) => matches!(key, Key::OperatorCount),
             Self::Account(_) => matches!(key, Key::Account(_)),
@@ -165,6 +168,49 @@ pub struct Tip {
     pub beacon: [u8; 32],
     /// The next deadline to look at: height and place.
     pub due: (Height, u32),
+}
+
+/// What a node did that no honest one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum OffenceKind {
+    /// It signed two blocks in one view.
+    Contradiction = 0,
+    /// It signed for a slot that the file does not have.
+    FalseReceipt = 1,
+}
+
+impl OffenceKind {
+    /// Its stable name, for JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Contradiction => "contradiction",
+            Self::FalseReceipt => "false_receipt",
+        }
+    }
+}
+
+impl From<&Accusation> for OffenceKind {
+    fn from(accusation: &Accusation) -> Self {
+        match accusation {
+            Accusation::Contradiction(_) => Self::Contradiction,
+            Accusation::FalseReceipt(_) => Self::FalseReceipt,
+        }
+    }
+}
+
+/// What a node was punished for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Offence {
+    /// What it did.
+    pub kind: OffenceKind,
+    /// The block that punished it.
+    pub at: Height,
+    /// The transaction that proves it.
+    pub tx: TxId,
+    /// Credits that its stake lost.
+    pub lost: Amount,
 }
 
 /// One validator.

@@ -363,8 +363,8 @@ pub enum Reject {
         /// That epoch.
         until: Epoch,
     },
-    /// The validator has contradicted itself.
-    #[error("validator {0} contradicted itself and was punished for it; its stake never votes again")]
+    /// The node has signed what no honest one does.
+    #[error("node {0} signed what no honest node signs, and was punished for it: once, and for good")]
     Punished(NodeId),
     /// The validator is not in jail.
     #[error("validator {0} is not in jail")]

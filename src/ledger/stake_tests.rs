@@ -12,7 +12,7 @@ use super::*;
 use crate::crypto::SecretKey;
 use crate::types::{AccountId, Amount, BlockHash, Epoch, Height, NodeId, Role, Round, View};
 use crate::wire::certificate::Statement;
-use crate::wire::{Action, Evidence, Malformed, Tx, TxBody, VerifiedTx, VoteKind};
+use crate::wire::{Accusation, Action, Evidence, Malformed, Tx, TxBody, VerifiedTx, VoteKind};
 
 const UNIT: u64 = 10;
 
@@ -222,7 +222,8 @@ fn double_vote(chain: &Chain, key: &SecretKey) -> Action {
         let said = Statement::Vote { kind: VoteKind::Prepare, round, height: Height::new(1), block };
         (said, said.sign(&chain.id, key))
     };
-    Action::Accuse(Box::new(Evidence { node: key.public().node_id(), first: vote(1), second: vote(2) }))
+    let evidence = Evidence { node: key.public().node_id(), first: vote(1), second: vote(2) };
+    Action::Accuse(Box::new(Accusation::Contradiction(evidence)))
 }
 
 #[test]
@@ -261,15 +262,16 @@ fn a_stake_answers_for_its_old_key_too() {
 fn one_statement_twice_or_that_of_another_is_no_evidence() {
     let chain = Chain::new();
     let Action::Accuse(good) = double_vote(&chain, &validator_key(1)) else { panic!("an accusation") };
+    let Accusation::Contradiction(good) = *good else { panic!("a contradiction") };
     let check = |evidence: Evidence| {
-        let action = Action::Accuse(Box::new(evidence));
+        let action = Action::Accuse(Box::new(Accusation::Contradiction(evidence)));
         let body = TxBody { chain: chain.id, sender: account(2), nonce: 0, action };
         VerifiedTx::verify(&chain.id, Tx::sign(body, &user(2))).map(|_| ())
     };
-    assert_eq!(check(*good.clone()), Ok(()));
-    let same = Evidence { second: good.first, ..*good.clone() };
+    assert_eq!(check(good.clone()), Ok(()));
+    let same = Evidence { second: good.first, ..good.clone() };
     assert_eq!(check(same), Err(Malformed::Evidence(good.node)));
-    let foreign = Evidence { node: validator(2), ..*good };
+    let foreign = Evidence { node: validator(2), ..good };
     assert_eq!(check(foreign), Err(Malformed::Evidence(validator(2))));
 }
 

@@ -7,13 +7,9 @@ use super::effects::{Effects, Event};
 use super::key::Key;
 use super::record::{NodeEntry, Record, ValidatorEntry};
 use super::reject::Reject;
-use super::stake::{PERMILLE, Stake};
+use super::stake::Stake;
 use super::state::State;
 use crate::types::{AccountId, Amount, Epoch, NodeId, Role, limits};
-use crate::wire::Evidence;
-
-/// The end of a time in jail that has none.
-const FOR_GOOD: Epoch = Epoch::new(u64::MAX);
 
 pub(super) fn needs(nodes: &[&NodeId], keys: &mut Vec<Key>) {
     keys.push(Key::Stakes);
@@ -36,7 +32,7 @@ pub(super) fn genesis_stakes(validators: &[ValidatorEntry], stake_unit: u64) -> 
 }
 
 /// The stakes, ascending by node. Needs `Key::Stakes`.
-fn stakes(draft: &Draft<'_>) -> Vec<Stake> {
+pub(super) fn stakes(draft: &Draft<'_>) -> Vec<Stake> {
     match draft.record(&Key::Stakes) {
         Some(Record::Stakes(stakes)) => stakes.clone(),
         _ => Vec::new(),
@@ -157,33 +153,6 @@ pub(super) fn rotate(
     (stake.successor, stake.since) = (Some(*new), at.height);
     draft.put(Key::Stakes, Record::Stakes(stakes));
     draft.event(Event::ValidatorRotating { node: *node, new: *new });
-    Ok(draft.done())
-}
-
-/// Punishes a validator that contradicted itself, once: a part of the stake that answers for it is forfeited, and the rest never
-/// votes again. The transaction has proven it. Errors: `NoStake`, `Punished`.
-pub(super) fn accuse(state: &State, at: &BlockContext, evidence: &Evidence) -> Result<Effects, Reject> {
-    let mut draft = Draft::new(state, at.height);
-    let mut stakes = stakes(&draft);
-    let node = evidence.node;
-    let stake = stakes.iter_mut().find(|stake| stake.answers_for(&node)).ok_or(Reject::NoStake(node))?;
-    if stake.punished {
-        return Err(Reject::Punished(node));
-    }
-    let permille = draft.params().map_or(0, |params| params.validators.slash_permille);
-    let parts = u128::from(stake.staked.get()).saturating_mul(permille.into());
-    let share = parts.checked_div(PERMILLE.into()).and_then(|share| u64::try_from(share).ok());
-    let lost = Amount::new(share.unwrap_or(0));
-    stake.staked = stake.staked.checked_sub(lost).unwrap_or_default();
-    (stake.punished, stake.jailed, stake.successor, stake.since) = (true, Some(FOR_GOOD), None, at.height);
-    let held = match draft.record(&Key::Forfeited) {
-        Some(Record::Forfeited(held)) => *held,
-        _ => Amount::ZERO,
-    };
-    let forfeited = held.checked_add(lost).expect("all credits together fit");
-    draft.put(Key::Forfeited, Record::Forfeited(forfeited));
-    draft.put(Key::Stakes, Record::Stakes(stakes));
-    draft.event(Event::ValidatorPunished { node, lost });
     Ok(draft.done())
 }
 

@@ -6,10 +6,9 @@ use tokio::sync::mpsc;
 
 use super::chain::Input;
 use super::handle::{Handle, NodeError};
-use crate::consensus::evidence::Evidence;
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
 use crate::types::{Height, NodeId, TxId, limits};
-use crate::wire::{self, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
+use crate::wire::{self, Accusation, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -88,14 +87,14 @@ fn verdict(useful: usize, bytes: usize) -> Verdict {
 }
 
 fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
-    let Ok(evidence) = wire::decode::<Evidence>(payload, limits::GOSSIP_BYTES_MAX) else { return Verdict::Reject };
-    if !evidence.holds(&handle.identity().chain) {
+    let Ok(accusation) = wire::decode::<Accusation>(payload, limits::GOSSIP_BYTES_MAX) else { return Verdict::Reject };
+    if !accusation.holds(&handle.identity().chain) {
         return Verdict::Reject;
     }
-    tracing::error!(validator = ?evidence.node, "evidence: a validator contradicted itself");
+    tracing::error!(node = ?accusation.node(), what = accusation.name(), "evidence: a node signed what no honest one does");
     handle.metrics().evidence.inc();
     // A full queue has enough of it.
-    let _ = handle.inner.accusations.try_send(evidence);
+    let _ = handle.inner.accusations.try_send(accusation);
     Verdict::Accept
 }
 

@@ -132,7 +132,7 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub metrics: Metrics,
     pub outbox: mpsc::Sender<VerifiedTx>,
-    pub accusations: mpsc::Sender<crate::wire::Evidence>,
+    pub accusations: mpsc::Sender<crate::wire::Accusation>,
     pub denied: Mutex<BTreeSet<NodeId>>,
     pub trees: super::tree::Trees,
     pub stop: CancellationToken,

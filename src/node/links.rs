@@ -8,7 +8,7 @@ use crate::consensus::evidence::Evidence;
 use crate::net::{Method, Misbehaviour, NetHandle};
 use crate::store::SyncBlock;
 use crate::types::{Height, NodeId, limits};
-use crate::wire::{self, Topic};
+use crate::wire::{self, Accusation, Topic};
 
 /// How long a peer has for an answer with blocks.
 const BLOCKS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub struct NetLinks {
     /// Runs requests.
     pub runtime: tokio::runtime::Handle,
     /// Where evidence goes to be put on the ledger.
-    pub accusations: mpsc::Sender<Evidence>,
+    pub accusations: mpsc::Sender<Accusation>,
     /// Whether this node is a validator: those talk with each other, and tell the rest of what becomes final. The chain says.
     pub validates: bool,
 }
@@ -83,12 +83,10 @@ impl Links for NetLinks {
         }
     }
     fn evidence(&mut self, evidence: &Evidence) {
-        tracing::error!(validator = ?evidence.node, "a validator contradicted itself; the evidence is gossiped");
+        let accusation = Accusation::Contradiction(evidence.clone());
+        super::accuse::gossip(&self.net, &accusation);
         // A full queue has enough of it; others have seen it too.
-        let _ = self.accusations.try_send(evidence.clone());
-        if let Err(error) = self.net.gossip(Topic::Evidence, wire::encode(evidence)) {
-            tracing::warn!(%error, "evidence was not gossiped");
-        }
+        let _ = self.accusations.try_send(accusation);
     }
 }
 

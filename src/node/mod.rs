@@ -4,7 +4,7 @@
 //! Not here: rules (`consensus`, `ledger`, `files`), bytes on disk (`store`) and on the network (`net`).
 
 pub mod access;
-mod accuse;
+pub mod accuse;
 mod acting;
 pub mod app;
 pub mod beacon;

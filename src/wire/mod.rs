@@ -20,7 +20,7 @@ pub mod verified;
 pub use block::{Block, Header};
 pub use certificate::{Certificate, Signed, TimeoutCertificate, VoteKind};
 pub use codec::{DecodeError, decode, encode};
-pub use evidence::Evidence;
+pub use evidence::{Accusation, Evidence, FalseReceipt};
 pub use file::{PublicManifest, SlotInfo, StorageReceipt};
 pub use gossip::{Envelope, Topic};
 pub use message::{Message, Newest, ProposedBlock, Unsigned};

@@ -2,7 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::evidence::Evidence;
+use super::evidence::Accusation;
 use super::file::{PublicManifest, StorageReceipt};
 use crate::crypto::{Domain, SecretKey, Signature, hash};
 use crate::types::{AccountId, Amount, ByteCount, ChainId, Epoch, FileId, Height, NodeId, Roles, TxId};
@@ -189,7 +189,7 @@ pub enum Action {
         new: NodeId,
     },
     /// Shows that a validator contradicted itself: it loses a part of its stake and never votes with the rest.
-    Accuse(Box<Evidence>),
+    Accuse(Box<Accusation>),
     /// Ends a validator's time in jail, when it has been there long enough.
     ValidatorUnjail {
         /// The node.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::evidence::contradict;
 use super::file::{ManifestError, StorageReceipt};
 use super::tx::{Action, FileCommit, NodeAnnouncement, SampleProof, Tx, repair_bounds};
 use crate::crypto::{Batch, Domain, PublicKey, Signature, hash, sign};
@@ -145,7 +144,7 @@ pub enum Malformed {
     #[error("a deal lasts at least 1 epoch")]
     NoEpochs,
     /// Evidence that shows nothing.
-    #[error("node {0} has not signed two statements that contradict each other")]
+    #[error("node {0} has not signed what it is accused of, or it is no offence")]
     Evidence(NodeId),
 }
 
@@ -317,8 +316,8 @@ impl Shaped {
             Action::ProveStorage { proofs, .. } => check_proofs(proofs)?,
             Action::RenewFile { epochs, .. } => some_epochs(*epochs)?,
             Action::ShareFile { sealed, .. } => within("sealed bytes", sealed.len(), limits::SHARE_SEALED_BYTES_MAX)?,
-            Action::Accuse(evidence) if !contradict(&evidence.first.0, &evidence.second.0) => {
-                return Err(Malformed::Evidence(evidence.node));
+            Action::Accuse(accusation) if !accusation.is_offence() => {
+                return Err(Malformed::Evidence(accusation.node()));
             }
             Action::Accuse(_)
             | Action::DeleteFile { .. }
@@ -388,11 +387,10 @@ fn each_signature(
             }
             Ok(())
         }
-        Action::Accuse(evidence) => {
-            let (key, fault) = (*evidence.node.as_bytes(), Malformed::Evidence(evidence.node));
-            [&evidence.first, &evidence.second].into_iter().try_for_each(|(said, signature)| {
-                let (bytes, fault) = (said.bytes(chain), fault.clone());
-                visit(Check { key, domain: Domain::Consensus, bytes: &bytes, signature, fault })
+        Action::Accuse(accusation) => {
+            let (key, fault) = (*accusation.node().as_bytes(), Malformed::Evidence(accusation.node()));
+            accusation.signed(chain).into_iter().try_for_each(|(domain, bytes, signature)| {
+                visit(Check { key, domain, bytes: &bytes, signature: &signature, fault: fault.clone() })
             })
         }
         Action::Transfer { .. }

@@ -7,7 +7,7 @@ use crate::crypto::SecretKey;
 use crate::types::{Amount, ByteCount, Epoch, FileId, Height, Role, Roles, SlotRoot};
 use crate::wire::block::{decode_payload, encode_payload};
 use crate::wire::certificate::Statement;
-use crate::wire::{DecodeError, Evidence, PublicManifest, SlotInfo, TxBody};
+use crate::wire::{Accusation, DecodeError, Evidence, PublicManifest, SlotInfo, TxBody};
 
 const CHAIN: ChainId = ChainId::from_bytes([5; 32]);
 
@@ -237,7 +237,11 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::ValidatorLeave { node: node_id }),
         signed(Action::ValidatorRotateKey { node: node_id, new: key(8).public().node_id() }),
         signed(Action::ValidatorUnjail { node: node_id }),
-        signed(Action::Accuse(Box::new(Evidence { node: node_id, first: said(1), second: said(2) }))),
+        signed(Action::Accuse(Box::new(Accusation::Contradiction(Evidence {
+            node: node_id,
+            first: said(1),
+            second: said(2),
+        })))),
     ];
     let line = |tx: &Tx| {
         let (name, bytes) = (tx.body.action.name(), hex::encode(crate::wire::encode(tx)));

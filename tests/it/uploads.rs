@@ -4,8 +4,8 @@ use trullo::crypto::keys::AccountKeys;
 use trullo::ledger::record::DealStatus;
 use trullo::node::slots::client::{SlotPeer, SlotPeerError};
 use trullo::node::{Handle, NodeError};
-use trullo::types::{FileId, Height};
-use trullo::wire::{SlotInfo, UploadTicket};
+use trullo::types::Height;
+use trullo::wire::{PublicManifest, SlotInfo, UploadTicket};
 
 use crate::cluster::Cluster;
 use crate::keepers::put_slots;
@@ -20,7 +20,22 @@ async fn upload(
     bytes: Option<u64>,
     content: &[u8],
 ) -> Result<(), SlotPeerError> {
-    upload_as(from, to, keys, id, bytes, content, (FileId::from_bytes([id; 32]), 0)).await
+    let info = SlotInfo {
+        root: trullo::types::SlotRoot::from_bytes(*blake3::hash(content).as_bytes()),
+        len: content.len() as u64,
+    };
+    let manifest = PublicManifest {
+        version: 1,
+        owner: keys.account_id(),
+        nonce: [id; 32],
+        data: 1,
+        parity: 0,
+        chunk_bytes: 1 << 20,
+        cipher_len: info.len,
+        slots: vec![info],
+        sealed: Vec::new(),
+    };
+    upload_as(from, to, keys, id, bytes, content, (&manifest, 0)).await
 }
 
 /// The same as this slot of a file.
@@ -31,18 +46,14 @@ async fn upload_as(
     id: u8,
     bytes: Option<u64>,
     content: &[u8],
-    (file, slot): (FileId, u8),
+    (manifest, slot): (&PublicManifest, u8),
 ) -> Result<(), SlotPeerError> {
     let (chain, node) = (to.identity().chain, to.identity().node);
     let expires = Height::new(to.reader().tip().expect("a tip").height.get() + 100);
     let mut peer = SlotPeer::connect(from, node).await.expect("it is connected");
     peer.begin(UploadTicket::sign(&chain, &node, [id; 32], bytes, expires, keys.signing())).await?;
     peer.push(content).await?;
-    let info = SlotInfo {
-        root: trullo::types::SlotRoot::from_bytes(*blake3::hash(content).as_bytes()),
-        len: content.len() as u64,
-    };
-    peer.finish(file, slot, info).await.map(drop)
+    peer.finish(manifest, slot).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +78,7 @@ async fn a_storage_node_takes_uploads_of_accounts_within_their_share_and_of_nobo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_fills_the_place_of_a_slot_on_the_ledger_with_other_bytes() {
+async fn nobody_fills_the_place_of_a_slot_with_other_bytes() {
     let mut cluster = Cluster::new(1, 2, 1);
     cluster.start_all().await;
     cluster.reach(1).await;
@@ -75,10 +86,16 @@ async fn nobody_fills_the_place_of_a_slot_on_the_ledger_with_other_bytes() {
     let keys = cluster.member("user-1").keys.clone();
     let done = put_slots(&user, &sample(1_000), (1, 0)).await;
     cluster.reach(done.height.get()).await;
-    for slot in [0, 1, u8::MAX] {
-        let refused = upload_as(&user, &storage, &keys, slot, None, b"a squatter's", (done.file, slot)).await;
+    let manifest = user.file(&done.file).expect("a final file").1.expect("an open deal");
+    let (mut made_up, mut other) = (manifest.clone(), manifest.clone());
+    made_up.cipher_len = u64::MAX;
+    other.slots[0].root = trullo::types::SlotRoot::from_bytes([7; 32]);
+    for (manifest, slot, reason) in
+        [(&other, 0, "bytes"), (&manifest, u8::MAX, "has no slot 255"), (&made_up, 0, "bytes of ciphertext")]
+    {
+        let refused = upload_as(&user, &storage, &keys, slot, None, b"a squatter's", (manifest, slot)).await;
         let refused = refused.expect_err("it would keep the slot itself out");
-        assert!(matches!(&refused, SlotPeerError::Refused(why) if why.contains("by the ledger")), "{refused}");
+        assert!(matches!(&refused, SlotPeerError::Refused(why) if why.contains(reason)), "{refused}");
     }
     cluster.stop_all().await;
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trullo::crypto::SecretKey;
+use trullo::node::Handle;
 use trullo::node::validator::Standing;
 use trullo::types::{Amount, BlockHash, Epoch, Height, Round, View};
 use trullo::wire::certificate::Statement;
-use trullo::wire::{Action, Evidence, Topic, VoteKind, encode};
+use trullo::wire::{Accusation, Action, Evidence, Topic, VoteKind, encode};
 
 use crate::cluster::{Cluster, PATIENCE};
 use crate::processes::{Testnet, failure, json, trullo, until};
@@ -153,7 +154,8 @@ async fn a_validator_that_contradicts_itself_loses_its_place_and_a_part_of_its_s
     };
     let evidence = Evidence { node, first: vote(1), second: vote(2) };
     // Any node may tell; validators put it on the chain by themselves.
-    user.net().gossip(Topic::Evidence, encode(&evidence)).expect("room for a command");
+    let accusation = Accusation::Contradiction(evidence);
+    user.net().gossip(Topic::Evidence, encode(&accusation)).expect("room for a command");
     let mut tips = user.reader().watch();
     let out = async {
         loop {
@@ -168,11 +170,45 @@ async fn a_validator_that_contradicts_itself_loses_its_place_and_a_part_of_its_s
     let standing = tokio::time::timeout(PATIENCE, out).await.expect("the others make it final");
     let stake = standing.stakes.iter().find(|stake| stake.node == node).map(|stake| stake.staked.get());
     assert_eq!((standing.set.len(), stake), (4, Some(900)));
+    is_told_and_proves_itself(&cluster, &user, &node.to_string()).await;
     cluster.stop("validator-1").await;
     let to = cluster.member("validator-2").keys.account_id();
     let action = Action::Transfer { to, amount: Amount::new(1), memo: String::new() };
     user.act(action, PATIENCE).await.expect("three of the four that are left go on");
     cluster.stop_all().await;
+}
+
+/// Who was punished can be asked for, and the proof of it checked by whoever has it, without a network.
+async fn is_told_and_proves_itself(cluster: &Cluster, user: &Handle, node: &str) {
+    let server = trullo::api::serve(user.clone(), "127.0.0.1:0".parse().expect("an address"), "secret").await;
+    let server = server.expect("the API listens");
+    let http = reqwest::Client::new();
+    let ask = async |path: &str| {
+        let asked = http.get(format!("http://{}{path}", server.address)).bearer_auth("secret").send().await;
+        asked.expect("an answer").text().await.expect("text")
+    };
+    let listed: Value = serde_json::from_str(&ask("/v1/evidence").await).expect("JSON");
+    let offence = &listed["offences"][0];
+    assert_eq!(
+        (&offence["node"], &offence["offence"], &offence["lost"]),
+        (&node.into(), &"contradiction".into(), &100.into())
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (file, genesis) = (path("evidence.json"), path("genesis.json"));
+    let proof = ask(&format!("/v1/evidence/{node}")).await;
+    std::fs::write(&file, &proof).expect("written");
+    std::fs::write(&genesis, trullo::config::genesis::write(&cluster.genesis)).expect("written");
+    let proven = json(&["evidence", "verify", &file, "--genesis", &genesis, "--json"]);
+    assert_eq!((&proven["node"], &proven["chain_compared"]), (&node.into(), &true.into()), "{proven}");
+    // Once is enough, also for who submits it by hand.
+    let again = http.post(format!("http://{}/v1/evidence", server.address)).bearer_auth("secret");
+    let again = again.header("content-type", "application/json").body(proof.clone()).send().await.expect("an answer");
+    assert_eq!(again.status(), 409, "{:?}", again.text().await);
+    std::fs::write(&file, proof.replace(&cluster.genesis.chain_id().to_string(), &"1".repeat(64))).expect("written");
+    let (code, said) = failure(&["evidence", "verify", &file]);
+    assert!(code == 7 && said.contains("has not signed this"), "{code}: {said}");
+    server.finish().await;
 }
 
 /// A node that the test runs itself.

@@ -1,6 +1,7 @@
 //! Gather: the receipts of a put, and who did not give one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -51,15 +52,15 @@ pub async fn gather(
     thresholds: &Thresholds,
     within: Duration,
 ) -> Gathered {
-    let file = manifest.id();
+    let manifest = Arc::new(manifest.clone());
     let mut waiting = FuturesUnordered::new();
     let mut missing = BTreeMap::new();
-    for (slot, (upload, info)) in (0_u8..).zip(uploads.into_iter().zip(&manifest.slots)) {
+    for (slot, upload) in (0_u8..).zip(uploads) {
         drop(upload.shards);
         let why = format!("no answer within {within:?}");
         missing.insert(slot, Missing { node: upload.node, why, follows: true });
         // A node that failed before no longer listens; its outcome says why.
-        let _ = upload.finish.send(Finish { file, info: *info });
+        let _ = upload.finish.send(Finish { manifest: Arc::clone(&manifest) });
         waiting.push(async move { (slot, upload.node, upload.done.await) }.boxed());
     }
     let mut receipts = Vec::new();

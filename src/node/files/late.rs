@@ -17,7 +17,7 @@ use crate::ledger::{Key, Record};
 use crate::node::handle::{Handle, NodeError};
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
 use crate::types::{FileId, NodeId, limits};
-use crate::wire::{self, Action, SlotInfo, StorageReceipt};
+use crate::wire::{self, Action, PublicManifest, StorageReceipt};
 
 /// How often the spool is looked through.
 const LOOK: Duration = Duration::from_secs(2);
@@ -110,11 +110,8 @@ async fn send_if_there(handle: &Handle, kept: &Kept, node: NodeId) -> Result<Opt
     if node != handle.identity().node && !handle.net().connected().borrow().contains(&node) {
         return Ok(None);
     }
-    let manifest = handle.file(&kept.file)?.1;
-    let Some(info) = manifest.and_then(|manifest| manifest.slots.get(usize::from(kept.slot)).copied()) else {
-        return Ok(None);
-    };
-    match send(handle, kept, &info, node).await {
+    let Some(manifest) = handle.file(&kept.file)?.1 else { return Ok(None) };
+    match send(handle, kept, &manifest, node).await {
         Ok(None) => {
             tracing::warn!(
                 file = %kept.file, slot = kept.slot, node = %node.short(),
@@ -138,16 +135,16 @@ async fn send_if_there(handle: &Handle, kept: &Kept, node: NodeId) -> Result<Opt
 async fn send(
     handle: &Handle,
     kept: &Kept,
-    info: &SlotInfo,
+    manifest: &PublicManifest,
     node: NodeId,
 ) -> Result<Option<StorageReceipt>, SlotPeerError> {
     let mut peer = SlotPeer::connect(handle, node).await?;
     let whole = || Part { upload: hash(Domain::Derive, &wire::encode(&(b"late", kept.file, kept.slot))), from: 0 };
     let part = kept.part.unwrap_or_else(whole);
-    let there = peer.begin(ticket(handle, &node, part.upload, Some(info.len))?).await?;
+    let there = peer.begin(ticket(handle, &node, part.upload, Some(manifest.slot_len()))?).await?;
     let Some(skip) = there.checked_sub(part.from) else {
         // It may have taken in the slot, and died before its receipt came here.
-        let claimed = if there == 0 { peer.finish(kept.file, kept.slot, *info).await.ok() } else { None };
+        let claimed = if there == 0 { peer.finish(manifest, kept.slot).await.ok() } else { None };
         peer.close().await;
         return Ok(claimed);
     };
@@ -161,7 +158,7 @@ async fn send(
             _ => break,
         }
     }
-    let receipt = peer.finish(kept.file, kept.slot, *info).await?;
+    let receipt = peer.finish(manifest, kept.slot).await?;
     peer.close().await;
     Ok(Some(receipt))
 }

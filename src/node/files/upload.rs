@@ -15,8 +15,8 @@ use super::spool::Part;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
 use crate::node::slots::protocol::FRAME_BYTES_MAX;
 use crate::node::{Handle, NodeError};
-use crate::types::{FileId, Height, NodeId, limits};
-use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
+use crate::types::{Height, NodeId, limits};
+use crate::wire::{PublicManifest, StorageReceipt, UploadTicket};
 
 /// Shards that wait for the network, per slot.
 const SHARDS_AHEAD: usize = 2;
@@ -25,10 +25,9 @@ const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What ends an upload.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Finish {
-    pub file: FileId,
-    pub info: SlotInfo,
+    pub manifest: Arc<PublicManifest>,
 }
 
 /// A slot that is being sent. Shards go in by `shards`; when they are through, `finish` asks for the receipt.
@@ -248,11 +247,11 @@ async fn keep(
         writing.append(&shard).await?;
     }
     // Without a file there is nothing that the slot could become part of.
-    let Ok(Finish { file, .. }) = finishing.await else { return Ok(()) };
+    let Ok(Finish { manifest }) = finishing.await else { return Ok(()) };
     if target.given_up.load(Ordering::Acquire) {
         return Ok(());
     }
-    writing.finish(&file, target.slot, part).await
+    writing.finish(&manifest.id(), target.slot, part).await
 }
 
 /// Begins the upload. A node that has not noticed yet that an earlier try broke off gets a moment for it.
@@ -286,9 +285,9 @@ async fn conclude(
     target: &Target,
     finishing: Shared<oneshot::Receiver<Finish>>,
 ) -> Result<StorageReceipt, SlotPeerError> {
-    let Finish { file, info } =
+    let Finish { manifest } =
         finishing.await.map_err(|_| SlotPeerError::Unreachable("the put was given up".to_owned()))?;
-    let receipt = peer.finish(file, target.slot, info).await?;
+    let receipt = peer.finish(&manifest, target.slot).await?;
     // The receipt is in hand; what the node does with the farewell holds nobody up.
     handle.spawn_while_running(peer.close());
     Ok(receipt)

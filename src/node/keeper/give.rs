@@ -16,7 +16,7 @@ use crate::node::handle::NodeError;
 use crate::node::slots::client::{SlotPeer, SlotPeerError};
 use crate::store::Claim;
 use crate::types::{ByteCount, NodeId};
-use crate::wire::{self, Action, SlotInfo, StorageReceipt};
+use crate::wire::{self, Action, PublicManifest, StorageReceipt};
 
 /// Slots that are given away in one epoch at the most.
 const GIVEN_MAX: usize = 16;
@@ -117,7 +117,7 @@ async fn give(keeper: &Keeper, pace: &Pace, id: &SlotId, to: NodeId) -> Result<(
     };
     let Some(info) = manifest.slots.get(usize::from(slot)).copied() else { return Ok(()) };
     let unavailable = |error: SlotPeerError| NodeError::Unavailable(format!("node {}: {error}", to.short()));
-    let receipt = send(keeper, pace, id, &info, to).await.map_err(|error| match error {
+    let receipt = send(keeper, pace, id, &manifest, to).await.map_err(|error| match error {
         Sending::Here(error) => error,
         Sending::There(error) => unavailable(error),
     })?;
@@ -143,9 +143,12 @@ async fn send(
     keeper: &Keeper,
     pace: &Pace,
     id: &SlotId,
-    info: &SlotInfo,
+    manifest: &PublicManifest,
     to: NodeId,
 ) -> Result<StorageReceipt, Sending> {
+    let Some(info) = manifest.slots.get(usize::from(id.slot)).copied() else {
+        return Err(Sending::Here(NodeError::Bad(format!("file {} has no slot {}", id.file, id.slot))));
+    };
     let (slots, root) = (keeper.slots.clone(), info.root);
     let mut slot = blocking(move || slots.get(&root)).await.map_err(Sending::Here)?;
     let mut peer = SlotPeer::connect(&keeper.handle, to).await?;
@@ -159,7 +162,7 @@ async fn send(
         pace.spend((bytes.len() - known) as u64).await;
         peer.push(bytes.get(known..).unwrap_or_default()).await?;
     }
-    let receipt = peer.finish(id.file, id.slot, *info).await?;
+    let receipt = peer.finish(manifest, id.slot).await?;
     peer.close().await;
     Ok(receipt)
 }

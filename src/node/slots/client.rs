@@ -8,9 +8,10 @@ use super::protocol::{Answer, Ask, FRAME_BYTES_MAX, FRAMES_UNANSWERED, receive, 
 use super::serve;
 use crate::files::proof::{self, Grain};
 use crate::net::{Misbehaviour, StreamError};
+use crate::node::accuse;
 use crate::node::handle::Handle;
-use crate::types::{FileId, NodeId};
-use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
+use crate::types::NodeId;
+use crate::wire::{Accusation, FalseReceipt, PublicManifest, SlotInfo, StorageReceipt, UploadTicket};
 
 /// How long a storage node may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -155,16 +156,38 @@ impl SlotPeer {
         self.unanswered = self.unanswered.saturating_sub(1);
     }
     /// Ends the upload and waits until the slot is durable there. Errors: all.
-    pub async fn finish(&mut self, file: FileId, slot: u8, info: SlotInfo) -> Result<StorageReceipt, SlotPeerError> {
+    pub async fn finish(&mut self, manifest: &PublicManifest, slot: u8) -> Result<StorageReceipt, SlotPeerError> {
         tokio::time::timeout(PATIENCE, send_frame(&mut self.stream, &[])).await??;
-        self.ask(&Ask::Finish { file, slot, info }).await?;
+        self.ask(&Ask::Finish { manifest: Box::new(manifest.clone()), slot }).await?;
         loop {
             match self.answer().await? {
-                Answer::Receipt(receipt) => return Ok(receipt),
+                Answer::Receipt { receipt, info } => return self.checked(manifest, slot, receipt, info),
                 Answer::Offset(written) if self.unanswered > 0 => self.wrote(written),
                 other => return Err(self.wrong(format!("{other:?} instead of a receipt"))),
             }
         }
+    }
+    /// The receipt, if it is the one that was asked for. One wrong receipt would have the ledger refuse the whole deal.
+    fn checked(
+        &self,
+        manifest: &PublicManifest,
+        slot: u8,
+        receipt: StorageReceipt,
+        info: SlotInfo,
+    ) -> Result<StorageReceipt, SlotPeerError> {
+        let (chain, file) = (self.handle.identity().chain, manifest.id());
+        let asked = (receipt.node, receipt.slot) == (self.node, slot);
+        let right = manifest.slots.get(usize::from(slot)).filter(|right| **right == info);
+        if let Some(info) = right.filter(|_| asked)
+            && receipt.verify(&chain, &file, info).is_ok()
+        {
+            return Ok(receipt);
+        }
+        let shown = Accusation::FalseReceipt(FalseReceipt { receipt, info, manifest: manifest.clone() });
+        if receipt.node == self.node && shown.holds(&chain) {
+            accuse::tell(&self.handle, shown);
+        }
+        Err(self.wrong("a receipt for something else"))
     }
     /// Asks for blocks of a slot; `block` then receives them one by one. Errors: `Unreachable`.
     pub async fn read(&mut self, info: &SlotInfo, first: u64, count: u64) -> Result<(), SlotPeerError> {

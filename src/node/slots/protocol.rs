@@ -11,11 +11,11 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::files::proof::Path;
-use crate::types::{FileId, SlotRoot, limits};
-use crate::wire::{self, SlotInfo, StorageReceipt, UploadTicket};
+use crate::types::{SlotRoot, limits};
+use crate::wire::{self, PublicManifest, SlotInfo, StorageReceipt, UploadTicket};
 
 /// A question or an answer, bytes.
-const MESSAGE_BYTES_MAX: usize = 16 << 10;
+const MESSAGE_BYTES_MAX: usize = limits::SLOTS_MAX * 40 + limits::MANIFEST_SEALED_BYTES_MAX + 1024;
 /// One frame of raw bytes.
 pub const FRAME_BYTES_MAX: usize = limits::SLOT_BLOCK_BYTES;
 
@@ -29,14 +29,12 @@ pub const FRAMES_UNANSWERED: usize = FRAMES_AHEAD + 2;
 pub enum Ask {
     /// Begin an upload, or go on with it.
     Upload(UploadTicket),
-    /// The upload is a slot of this file.
+    /// The upload is a slot of this file. The manifest is sent whole: its hash is the file's id, so the node sees what it signs for.
     Finish {
         /// The file.
-        file: FileId,
+        manifest: Box<PublicManifest>,
         /// The slot's place.
         slot: u8,
-        /// Root and length of what was sent.
-        info: SlotInfo,
     },
     /// Send blocks of a slot.
     Read {
@@ -55,7 +53,12 @@ pub enum Answer {
     /// Bytes that are here; send from there on.
     Offset(u64),
     /// The slot is durable.
-    Receipt(StorageReceipt),
+    Receipt {
+        /// The node's word.
+        receipt: StorageReceipt,
+        /// Root and length that it is given for. Where they are not those of the manifest, both are evidence.
+        info: SlotInfo,
+    },
     /// A block follows.
     Block {
         /// Its length.

@@ -18,7 +18,7 @@ use crate::net::StreamInbox;
 use crate::node::handle::Handle;
 use crate::store::{Slot, SlotError, SlotRefusal, Slots, Upload};
 use crate::types::{FileId, Height, NodeId, SlotRoot};
-use crate::wire::{SlotInfo, StorageReceipt, UploadTicket};
+use crate::wire::{PublicManifest, SlotInfo, StorageReceipt, UploadTicket};
 
 /// A peer that neither sends nor takes anything for so long is let go.
 const STALLED: Duration = Duration::from_secs(60);
@@ -66,9 +66,9 @@ impl Server {
                     drop(upload.take());
                     upload = self.upload(&mut stream, &ticket).await?;
                 }
-                Ask::Finish { file, slot, info } => {
+                Ask::Finish { manifest, slot } => {
                     let answer = match upload.take() {
-                        Some(done) => self.finish(done, file, slot, info).await,
+                        Some(done) => self.finish(done, &manifest, slot).await,
                         None => Answer::Refused("nothing was uploaded on this stream".to_owned()),
                     };
                     send(&mut stream, &answer).await?;
@@ -170,20 +170,20 @@ impl Server {
         blocking(move || slots.upload_of(account, id, reserve)).await.map_err(|error| refused(&error))
     }
 
-    async fn finish(&self, upload: Upload, file: FileId, slot: u8, info: SlotInfo) -> Answer {
-        // A place of a file has one slot here: with other bytes in it, its own could not be brought or rebuilt here any more.
-        match self.handle.record(&Key::Manifest(file)) {
-            Ok(Some(Record::Manifest(manifest))) if manifest.slots.get(usize::from(slot)) != Some(&info) => {
-                return Answer::Refused(format!("slot {slot} of file {file} is another one by the ledger"));
-            }
-            Ok(_) => {}
-            Err(error) => return Answer::Refused(error.to_string()),
+    async fn finish(&self, upload: Upload, manifest: &PublicManifest, slot: u8) -> Answer {
+        // A place of a file has one slot, the one in its manifest. A receipt for another would be evidence against this node.
+        if let Err(error) = manifest.check() {
+            return Answer::Refused(format!("the manifest: {error}"));
         }
+        let file = manifest.id();
+        let Some(info) = manifest.slots.get(usize::from(slot)).copied() else {
+            return Answer::Refused(format!("file {file} has no slot {slot}"));
+        };
         match blocking(move || upload.finish(&info, file, slot)).await {
             Ok(()) => {
                 // The deal may be open already, when this slot is late.
                 release::covered(&self.handle, &self.slots, file).await;
-                Answer::Receipt(receipt(&self.handle, file, slot, &info))
+                Answer::Receipt { receipt: receipt(&self.handle, file, slot, &info), info }
             }
             Err(error) => refused(&error),
         }
@@ -265,7 +265,7 @@ fn blocks(first: u64, count: u64) -> std::ops::Range<u64> {
     first..first.saturating_add(count)
 }
 
-/// This node's word that it holds a slot. Who gives it has the slot durably.
+/// This node's word that it holds a slot. Who gives it has the slot durably, and knows from the file's manifest that it is one.
 pub fn receipt(handle: &Handle, file: FileId, slot: u8, info: &SlotInfo) -> StorageReceipt {
     let chain = handle.identity().chain;
     let tip = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
