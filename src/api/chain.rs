@@ -95,7 +95,9 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
             let usage = slots.usage()?;
             let capacity = handle.config().storage.capacity.get();
             let (used, slots, disk_free) = (usage.stored.get(), usage.slots, usage.free.get());
-            Some(StorageView { capacity, used, slots, disk_free, freed: usage.freed.get() })
+            let me = handle.identity().node;
+            let registered = matches!(handle.record(&Key::Node(me))?, Some(Record::Node(entry)) if entry.active);
+            Some(StorageView { capacity, used, slots, disk_free, freed: usage.freed.get(), registered })
         }
         None => None,
     };
@@ -112,6 +114,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles: fill::roles(handle.config().node.roles),
         chain: handle.identity().chain.to_string(),
+        addresses: handle.net().addresses().iter().map(ToString::to_string).collect(),
         height: tip.height.get(),
         state_root: tip.header.state_root.to_string(),
         block_hash: tip.hash.to_string(),

@@ -47,6 +47,9 @@ pub struct StatusView {
     pub validators: u32,
     /// Nodes it has a connection to.
     pub peers: u32,
+    /// Where others reach it, as they would put it into `net.bootstrap`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// Transactions waiting.
     pub mempool_txs: u64,
     /// Their bytes.
@@ -88,6 +91,9 @@ pub struct StorageView {
     /// Bytes of slots that were removed since it started.
     #[serde(default)]
     pub freed: u64,
+    /// Whether the ledger knows the node, so that slots are placed on it.
+    #[serde(default)]
+    pub registered: bool,
 }
 
 /// `GET /livez` and `GET /readyz`.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, evidence, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet,
-    tools, tree, user, validator, verify,
+    account, config, demo, evidence, export, files, get, init, invite, ledger, node, put, s3, sharing, sim, storage,
+    testnet, tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -101,6 +101,8 @@ const CONFIG: &str = "Examples:
 pub enum Command {
     /// Make a home: configuration, node key, account
     Init(init::Args),
+    /// Write what another machine needs to join, in one file
+    Invite(invite::Args),
     /// Run a node
     #[command(subcommand, after_long_help = NODE)]
     Node(node::Verb),

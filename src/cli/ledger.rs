@@ -241,6 +241,7 @@ fn status_text(status: &StatusView) -> String {
         ("epoch, view", format!("{}, {} led by {leader}", status.epoch, status.view)),
         ("validators", status.validators.to_string()),
         ("peers", status.peers.to_string()),
+        ("reached at", status.addresses.join("\n")),
         ("waiting", format!("{} transactions, {}", status.mempool_txs, size(status.mempool_bytes))),
         ("ready", ready),
     ];
@@ -254,6 +255,9 @@ fn status_text(status: &StatusView) -> String {
         let (used, capacity) = (size(storage.used), size(storage.capacity));
         let free = size(storage.disk_free);
         rows.push(("storage", format!("{used} of {capacity} in {} slots, disk {free} free", storage.slots)));
+        if !storage.registered {
+            rows.push(("", "not registered: it needs an account with credits, see `trullo storage status`".to_owned()));
+        }
     }
     rows.extend(status.account.clone().map(|account| ("account", account)));
     rows.push(("running since", age(status.uptime_ms)));

@@ -19,6 +19,7 @@ mod files;
 mod get;
 mod identity;
 mod init;
+mod invite;
 mod ledger;
 mod measured;
 mod node;
@@ -106,6 +107,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),
+        Command::Invite(args) => invite::run(context, &args),
         Command::Evidence(verb) => evidence::run(context, &verb),
         Command::Validator(verb) => validator::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),

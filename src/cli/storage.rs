@@ -131,8 +131,13 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
                 Ok((client.status().await?, audits))
             })?;
             let own = audits.into_iter().find(|audit| audit.node == status.node).ok_or_else(|| {
-                CliError::new(Exit::NotFound, "this node is no storage node of the ledger")
-                    .hint("give --home of a storage node, or see `trullo storage audits`")
+                let hint = match (&status.storage, &status.account) {
+                    (Some(_), Some(account)) => format!(
+                        "it registers by itself once the ledger knows its account; a member sends that credits: trullo account transfer {account} 1"
+                    ),
+                    _ => "give --home of a storage node, or see `trullo storage audits`".to_owned(),
+                };
+                CliError::new(Exit::NotFound, "this node is no storage node of the ledger").hint(hint)
             })?;
             let own = OwnView { audit: own, storage: status.storage };
             context.out.result(&own, || describe(&own))?;

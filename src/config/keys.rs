@@ -54,6 +54,12 @@ pub const KEYS: &[Key] = &[
         "Free bytes on the disk of the home below which the node pauses: it answers and takes in nothing; 0 for never",
     ),
     key("net.listen", Kind::List, Some(r#"["/ip4/0.0.0.0/tcp/0"]"#), "Multiaddresses to listen on"),
+    key(
+        "net.announce",
+        Kind::List,
+        Some("[]"),
+        "Multiaddresses under which others reach this node, where those it listens on do not lead to it: behind a router, or by name",
+    ),
     key("net.bootstrap", Kind::List, Some("[]"), "Multiaddresses of nodes to find the network by"),
     key("net.connections_max", Kind::Number, Some("256"), "Connections at the same time"),
     key("net.memory_max", Kind::Size, Some(r#""512 MiB""#), "Process memory above which new connections are refused"),

@@ -109,6 +109,8 @@ pub struct Node {
 pub struct Net {
     /// Addresses to listen on.
     pub listen: Vec<String>,
+    /// Addresses under which others reach it, beside those.
+    pub announce: Vec<String>,
     /// Addresses to find the network by.
     pub bootstrap: Vec<String>,
     /// Connections at the same time.
@@ -300,7 +302,8 @@ impl Check<'_> {
     }
 
     fn net(&self, raw: &raw::RawNet) -> Result<Net, ConfigError> {
-        for (key, addresses) in [("net.listen", &raw.listen), ("net.bootstrap", &raw.bootstrap)] {
+        let lists = [("net.listen", &raw.listen), ("net.announce", &raw.announce), ("net.bootstrap", &raw.bootstrap)];
+        for (key, addresses) in lists {
             if let Some(wrong) = addresses.iter().find(|address| !address.starts_with('/')) {
                 return self.wrong(key, format!("{wrong:?} is no multiaddress such as /ip4/127.0.0.1/tcp/4001"));
             }
@@ -310,6 +313,7 @@ impl Check<'_> {
         }
         Ok(Net {
             listen: raw.listen.clone(),
+            announce: raw.announce.clone(),
             bootstrap: raw.bootstrap.clone(),
             connections_max: narrow(self.within("net.connections_max", raw.connections_max, 8..=65_536)?),
             memory_max: ByteCount::new(self.size("net.memory_max", &raw.memory_max)?),

@@ -49,6 +49,7 @@ pub struct RawNode {
 #[expect(missing_docs, reason = "config::keys says what each key means")]
 pub struct RawNet {
     pub listen: Vec<String>,
+    pub announce: Vec<String>,
     pub bootstrap: Vec<String>,
     pub connections_max: u64,
     pub memory_max: Size,

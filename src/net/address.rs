@@ -67,6 +67,22 @@ impl Address {
             _ => Ok(()),
         }
     }
+    /// Whether it stands for all interfaces of this machine.
+    pub fn is_unspecified(&self) -> bool {
+        match self.0.iter().next() {
+            Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
+            Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
+            _ => false,
+        }
+    }
+    /// Whether it leads no further than this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.0.iter().next() {
+            Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+            Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+            _ => false,
+        }
+    }
     /// The address with its node.
     pub fn of(self, node: NodeId) -> PeerAddress {
         PeerAddress { node, address: self }

@@ -27,6 +27,8 @@ use super::stream::{Acceptor, Open, StreamInbox};
 use crate::types::{NodeId, limits};
 
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long another interface's address may take after the one before.
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What comes in, by kind. An inbox that is dropped refuses its kind from then on.
 pub struct Inboxes {
@@ -142,12 +144,25 @@ async fn listen(swarm: &mut Swarm<Behaviour>, config: &NetConfig, local: NodeId)
             }
         };
         let first = timeout(LISTEN_TIMEOUT, until_bound).await.unwrap_or_else(|_| Err("no answer".to_owned()));
-        let first = Address::new(first.map_err(failed)?).map_err(|error| failed(error.to_string()))?;
-        bound.push(first.of(local));
+        let mut found = vec![Address::new(first.map_err(failed)?).map_err(|error| failed(error.to_string()))?];
+        // An address for all interfaces has one for each of them, and they come together.
+        while address.is_unspecified()
+            && let Ok(event) = timeout(LISTEN_PAUSE, swarm.select_next_some()).await
+        {
+            if let SwarmEvent::NewListenAddr { listener_id, address } = event
+                && listener_id == id
+                && let Ok(address) = Address::new(address)
+            {
+                found.push(address);
+            }
+        }
+        bound.extend(found);
     }
     for address in &config.announce {
         swarm.add_external_address(address.multiaddr().clone());
-        bound.push(address.clone().of(local));
     }
-    Ok(bound)
+    // An address of this machine alone is told to others only if there is no better one.
+    let told: Vec<_> = config.announce.iter().chain(&bound).filter(|address| !address.is_loopback()).cloned().collect();
+    let told = if told.is_empty() { bound } else { told };
+    Ok(told.into_iter().take(limits::NODE_ADDRESSES_MAX).map(|address| address.of(local)).collect())
 }

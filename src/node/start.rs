@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
 use super::{accuse, files, gossip, keeper, slots};
-use crate::config::Config;
+use crate::config::{Config, Net};
 use crate::consensus;
 use crate::crypto::SecretKey;
 use crate::crypto::keys::AccountKeys;
@@ -283,24 +284,39 @@ fn core_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<co
     })
 }
 
-/// The addresses of a configuration, as the network reads them. Errors: `Setting` names the wrong one.
-pub fn addresses(config: &Config) -> Result<(Vec<Address>, Vec<PeerAddress>), NodeFailure> {
-    let wrong =
-        |what: &str, text: &str, error: AddressError| NodeFailure::Setting(format!("net.{what} {text:?}: {error}"));
-    let config = &config.net;
-    let listen = config.listen.iter().map(|text| text.parse().map_err(|error| wrong("listen", text, error)));
-    let bootstrap = config.bootstrap.iter().map(|text| text.parse().map_err(|error| wrong("bootstrap", text, error)));
-    Ok((listen.collect::<Result<_, _>>()?, bootstrap.collect::<Result<_, _>>()?))
+/// The addresses of a configuration, as the network reads them.
+pub struct Addresses {
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// Under which others reach this node, beside those.
+    pub announce: Vec<Address>,
+    /// Where the network is.
+    pub bootstrap: Vec<PeerAddress>,
+}
+
+/// Reads the addresses of a configuration. Errors: `Setting` names the wrong one.
+pub fn addresses(config: &Config) -> Result<Addresses, NodeFailure> {
+    fn all<T: FromStr<Err = AddressError>>(what: &str, texts: &[String]) -> Result<Vec<T>, NodeFailure> {
+        let one =
+            |text: &String| text.parse().map_err(|error| NodeFailure::Setting(format!("net.{what} {text:?}: {error}")));
+        texts.iter().map(one).collect()
+    }
+    let Net { listen, announce, bootstrap, .. } = &config.net;
+    Ok(Addresses {
+        listen: all("listen", listen)?,
+        announce: all("announce", announce)?,
+        bootstrap: all("bootstrap", bootstrap)?,
+    })
 }
 
 fn net_config(config: &Config, genesis: &Genesis, key: &SecretKey) -> Result<NetConfig, NodeFailure> {
-    let (listen, bootstrap) = addresses(config)?;
+    let Addresses { listen, announce, bootstrap } = addresses(config)?;
     let memory_bytes = usize::try_from(config.net.memory_max.get()).unwrap_or(usize::MAX);
     Ok(NetConfig {
         key: key.clone(),
         chain: genesis.chain_id(),
         listen,
-        announce: Vec::new(),
+        announce,
         bootstrap,
         limits: NetLimits { connections: config.net.connections_max, memory_bytes, ..NetLimits::default() },
     })

@@ -177,7 +177,7 @@ fn is_registered(announcement: &NodeAnnouncement) -> bool {
 }
 
 /// This node as its configuration describes it.
-fn fresh(handle: &Handle) -> NodeAnnouncement {
+pub fn fresh(handle: &Handle) -> NodeAnnouncement {
     let config = handle.config();
     let offers = config.node.roles.has(Role::Storage);
     NodeAnnouncement {

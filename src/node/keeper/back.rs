@@ -1,16 +1,20 @@
-//! Back: a node that runs and finds that the ledger has given it up registers again. What it lost meanwhile, and still
-//! has, `repair` then claims back.
+//! Back: a storage node that the ledger does not know registers by itself, and so does one that it has given up. What that lost
+//! meanwhile, and still has, `repair` then claims back.
 
 use std::time::Duration;
 
 use super::Keeper;
-use crate::ledger::record::NodeEntry;
+use crate::ledger::Key;
 use crate::node::handle::NodeError;
+use crate::node::validator::fresh;
 use crate::types::Height;
 use crate::wire::Action;
+use crate::wire::tx::NodeAnnouncement;
 
 /// How long to wait until the registration is final.
 const WITHIN: Duration = Duration::from_secs(60);
+/// What a node waits for that nobody has sent credits.
+const WAITS: &str = "a member has to send it credits: trullo account transfer ACCOUNT 1";
 /// Longest pause between two returns, in doublings of an epoch: a node that is given up again and again does not hold up
 /// the others with slots that it will not keep.
 const DOUBLINGS_MAX: u32 = 10;
@@ -19,15 +23,33 @@ const DOUBLINGS_MAX: u32 = 10;
 pub async fn run(keeper: Keeper) {
     let mut tips = keeper.tips();
     let mut returns = Returns::default();
+    let mut waits = false;
     let epoch_blocks = keeper.handle.genesis().epoch_blocks;
     while let Some(height) = tips.next().await {
         if keeper.is_behind() || !keeper.has_voice() || !returns.may(height) {
             continue;
         }
         match keeper.entry() {
+            Ok(None) => match has_account(&keeper) {
+                Ok(true) => {
+                    returns.count(height, epoch_blocks);
+                    match register(&keeper, fresh(&keeper.handle)).await {
+                        Ok(()) => tracing::info!("the ledger knows this storage node now"),
+                        Err(NodeError::Stopping) => return,
+                        Err(error) => tracing::warn!(%error, "this storage node could not register"),
+                    }
+                }
+                Ok(false) if waits => {}
+                Ok(false) => {
+                    waits = true;
+                    let account = keeper.handle.identity().account.map(|account| account.to_string());
+                    tracing::warn!(account, "the ledger knows neither this storage node nor its account: {}", WAITS);
+                }
+                Err(error) => tracing::warn!(%error, "this node's account could not be read"),
+            },
             Ok(Some(entry)) if !entry.active => {
                 returns.count(height, epoch_blocks);
-                match register(&keeper, entry).await {
+                match register(&keeper, entry.announcement).await {
                     Ok(()) => tracing::warn!("the network had given this node up; it is registered again"),
                     Err(NodeError::Stopping) => return,
                     Err(error) => tracing::warn!(%error, "this node is given up and could not register again"),
@@ -39,10 +61,15 @@ pub async fn run(keeper: Keeper) {
     }
 }
 
-/// Registers what is registered already: nothing changes but that the node is there.
-async fn register(keeper: &Keeper, entry: NodeEntry) -> Result<(), NodeError> {
+/// Whether the ledger knows the node's account, so that it can sign.
+fn has_account(keeper: &Keeper) -> Result<bool, NodeError> {
+    let Some(account) = keeper.handle.identity().account else { return Ok(false) };
+    Ok(keeper.handle.record(&Key::Account(account))?.is_some())
+}
+
+/// Registers the node. One that is registered already only shows that it is there.
+async fn register(keeper: &Keeper, mut announcement: NodeAnnouncement) -> Result<(), NodeError> {
     let account = keeper.handle.keys()?.account_id();
-    let mut announcement = entry.announcement;
     announcement.bind(&keeper.handle.identity().chain, &account, &keeper.handle.inner.key);
     keeper.handle.act(Action::RegisterNode(Box::new(announcement)), WITHIN).await?;
     Ok(())
