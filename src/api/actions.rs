@@ -159,4 +159,11 @@ pub enum ActionView {
         /// The node.
         node: String,
     },
+    /// A validator is ready for a version of the rules.
+    ValidatorReady {
+        /// The node.
+        node: String,
+        /// The version.
+        version: u16,
+    },
 }

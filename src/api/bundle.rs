@@ -87,6 +87,7 @@ fn subject(key: &Key) -> String {
         Key::Params | Key::Tip | Key::Validators | Key::SkipList | Key::OperatorCount | Key::Tally | Key::Stakes => {
             format!("{key:?}")
         }
+        Key::Protocol => "version of the rules".to_owned(),
         Key::Forfeited => "forfeited stakes".to_owned(),
         Key::Replaced(epoch) => format!("validators replaced in epoch {epoch}"),
         Key::Operator(_) | Key::DueCount(_) | Key::Due(..) => format!("{key:?}"),

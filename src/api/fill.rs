@@ -78,6 +78,9 @@ pub fn action(action: &Action) -> ActionView {
             ActionView::Accuse { node: accusation.node().to_string(), offence: accusation.name().to_owned() }
         }
         Action::ValidatorUnjail { node } => ActionView::ValidatorUnjail { node: node.to_string() },
+        Action::ValidatorReady { node, version } => {
+            ActionView::ValidatorReady { node: node.to_string(), version: *version }
+        }
     }
 }
 

@@ -145,6 +145,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(validator::leave))
         .routes(routes!(validator::rotate_key))
         .routes(routes!(validator::unjail))
+        .routes(routes!(validator::ready))
         .routes(routes!(evidence::submit))
         .routes(routes!(chain::links))
         .routes(routes!(chain::stop))

@@ -38,6 +38,9 @@ pub struct StakeView {
     pub since: u64,
     /// Epochs in a row in which it lost most of its views.
     pub missed_epochs: u32,
+    /// The latest version of the rules that it says it is ready for; 0 while it has not said.
+    #[serde(default)]
+    pub ready: u16,
     /// The epoch with which the credits are back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returns_epoch: Option<u64>,
@@ -88,6 +91,35 @@ pub struct ValidatorStatusView {
     pub unbonding_epochs: u32,
     /// The stakes.
     pub stakes: Vec<StakeView>,
+    /// The version of the rules.
+    pub protocol: ProtocolView,
+}
+
+/// The version of the rules that all nodes follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProtocolView {
+    /// The one in force.
+    pub version: u16,
+    /// The latest that the answering node's program knows.
+    pub known: u16,
+    /// The one that comes, if enough validators are ready for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u16>,
+    /// The first block that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_height: Option<u64>,
+}
+
+/// Body of `POST /v1/validator/ready`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadyRequest {
+    /// The version of the rules; at most the one that the node's program knows.
+    #[schema(minimum = 1)]
+    pub version: u16,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Body of `POST /v1/validator/join`.
@@ -184,6 +216,7 @@ fn stake_view(stake: &Stake, power: u64, wanted_power: u64, name: Option<String>
         wanted_power,
         since: stake.since.get(),
         missed_epochs: stake.missed,
+        ready: stake.ready,
         returns_epoch: stake.unbonds.map(|epoch| epoch.get()),
         punished: stake.punished,
         jailed_until_epoch: stake.jailed.filter(|_| !stake.punished).map(|epoch| epoch.get()),
@@ -213,6 +246,12 @@ pub async fn status(State(api): State<Api>) -> Result<Json<ValidatorStatusView>,
         stake_unit: params.validators.stake_unit,
         unbonding_epochs: params.validators.unbonding_epochs,
         stakes: standing.stakes.iter().map(view).collect(),
+        protocol: ProtocolView {
+            version: standing.protocol.version,
+            known: api.handle.known_protocol(),
+            next: standing.protocol.next.map(|(version, _)| version),
+            from_height: standing.protocol.next.map(|(_, epoch)| params.first_height(epoch).get()),
+        },
     }))
 }
 
@@ -275,6 +314,20 @@ pub async fn rotate_key(
 ) -> Result<Json<OutlookView>, Problem> {
     let from = node_of(&api, Some(&request.from))?;
     answer(&api, Wish::Rotate(from), request.dry_run).await
+}
+
+/// Says which version of the rules this node is ready for.
+#[utoipa::path(post, path = "/v1/validator/ready", tag = "validator", operation_id = "validator_ready", request_body = ReadyRequest,
+    responses((status = 200, body = OutlookView, description = "What comes of it"),
+        (status = 409, body = ProblemView, content_type = "application/problem+json", description = "Its program does not know that version, or it has no stake")))]
+pub async fn ready(State(api): State<Api>, Json(request): Json<ReadyRequest>) -> Result<Json<OutlookView>, Problem> {
+    let known = api.handle.known_protocol();
+    if request.version > known {
+        let text =
+            format!("this program knows the rules up to version {known}, not {}; update it first", request.version);
+        return Err(Problem::conflict(text));
+    }
+    answer(&api, Wish::Ready(request.version), request.dry_run).await
 }
 
 /// Asks for the end of a validator's time in jail.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, evidence, export, files, get, init, invite, ledger, node, put, s3, sharing, sim, storage,
-    testnet, tools, tree, user, validator, verify,
+    account, config, demo, evidence, export, files, get, init, invite, ledger, migrate, node, put, s3, sharing, sim,
+    storage, testnet, tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -171,6 +171,8 @@ pub enum Command {
     /// Validators: stakes, the quorum, joining and leaving
     #[command(subcommand, after_long_help = VALIDATOR)]
     Validator(validator::Verb),
+    /// Bring the data of an earlier program to this one's format
+    Migrate(migrate::Args),
     /// Look at the configuration
     #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),

@@ -245,7 +245,10 @@ fn store(error: &StoreError) -> CliError {
         StoreError::Locked { .. } => Exit::Locked,
         StoreError::Missing { .. } => Exit::NoHome,
         StoreError::Exists { .. } => Exit::Conflict,
-        StoreError::NewerFormat { .. } | StoreError::WrongChain { .. } => Exit::Refused,
+        StoreError::OlderFormat { .. }
+        | StoreError::NewerFormat { .. }
+        | StoreError::NewerProtocol { .. }
+        | StoreError::WrongChain { .. } => Exit::Refused,
         StoreError::Corrupted { .. } => Exit::Verification,
         error if error.is_disk_full() => Exit::Refused,
         _ => Exit::Other,

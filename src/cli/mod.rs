@@ -22,6 +22,7 @@ mod init;
 mod invite;
 mod ledger;
 mod measured;
+mod migrate;
 mod node;
 mod phrase;
 mod put;
@@ -107,6 +108,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),
+        Command::Migrate(args) => migrate::run(context, &args),
         Command::Invite(args) => invite::run(context, &args),
         Command::Evidence(verb) => evidence::run(context, &verb),
         Command::Validator(verb) => validator::run(context, &verb),

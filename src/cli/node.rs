@@ -17,6 +17,7 @@ use crate::node::home::Home;
 use crate::node::{self, Start};
 use crate::s3;
 use crate::types::Role;
+use crate::wire::block::BLOCK_VERSION;
 
 const RUN: &str = "Examples:
   trullo --home ~/net node run
@@ -54,7 +55,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
     let _lock = home.lock()?;
     let account = unlock(&home, &config, args)?;
     start_log(&config)?;
-    let start = Start { home: home.root().to_owned(), config, genesis, account };
+    let start = Start { home: home.root().to_owned(), config, genesis, account, known: BLOCK_VERSION };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("starting the async runtime")?;
     runtime.block_on(serve(&home, start))

@@ -7,7 +7,8 @@ use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{facts, short, table};
 use crate::api::validator::{
-    JoinRequest, OfNodeRequest, OutlookView, QuorumView, RotateRequest, StakeView, ValidatorStatusView,
+    JoinRequest, OfNodeRequest, OutlookView, ProtocolView, QuorumView, ReadyRequest, RotateRequest, StakeView,
+    ValidatorStatusView,
 };
 
 const STATUS: &str = "Examples:
@@ -61,6 +62,17 @@ const QUORUM: &str = "Examples:
 N is the power of all validators. f may fail or lie without harm: less than a third. More than 2N/3 make a block
 final. More than N/2 would be enough if validators could only crash: this network does not rely on that.";
 
+const UPGRADE: &str = "Examples:
+  trullo validator upgrade                           # which rules are in force, and which this program knows
+  trullo --home net/validator-1 validator upgrade --to 2 --dry-run
+  trullo --home net/validator-1 validator upgrade --to 2
+
+First every node gets the new program, one after another: it follows the old rules as before. Then validators say
+that they are ready. When more than two thirds of the power are, one epoch is the notice, and the next one begins
+with the new rules, at the height that this command shows. A program that does not know them stops there (exit 13)
+and goes on when it is replaced by one that does; it loses nothing.
+Exit 8: this program does not know that version.";
+
 const EVIDENCE: &str = "Examples:
   trullo validator evidence
   trullo evidence export NODE_ID -o evidence.json
@@ -100,6 +112,16 @@ pub enum Verb {
     /// Ask for the end of a validator's time in jail
     #[command(after_long_help = UNJAIL)]
     Unjail(OfNode),
+    /// Show the version of the rules, or say that this validator is ready for a later one
+    #[command(after_long_help = UPGRADE)]
+    Upgrade {
+        /// The version that it is ready for
+        #[arg(long, value_name = "VERSION")]
+        to: Option<u16>,
+        /// How to ask
+        #[command(flatten)]
+        trial: Trial,
+    },
     /// Show who was punished, for what, and where the proof is
     #[command(after_long_help = EVIDENCE)]
     Evidence,
@@ -142,6 +164,18 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
         Verb::Status => {
             let status = status()?;
             context.out.result(&status, || overview(&status))?;
+            return Ok(());
+        }
+        Verb::Upgrade { to: None, .. } => {
+            let status = status()?;
+            context.out.result(&status.protocol, || protocol(&status))?;
+            return Ok(());
+        }
+        Verb::Upgrade { to: Some(version), trial } => {
+            let request = ReadyRequest { version: *version, dry_run: trial.dry_run };
+            let _: OutlookView = block_on(kept, client.post("/v1/validator/ready", &request))?;
+            let status = status()?;
+            context.out.result(&status.protocol, || protocol(&status))?;
             return Ok(());
         }
         Verb::Evidence => return super::evidence::list(context),
@@ -188,6 +222,25 @@ fn quorum_rows(quorum: &QuorumView) -> Vec<(&'static str, String)> {
         ("quorum", format!("{}, more than 2N/3", quorum.quorum)),
         ("crash-only", format!("{}, more than N/2: if nobody could lie", quorum.crash_quorum)),
     ]
+}
+
+fn protocol(status: &ValidatorStatusView) -> String {
+    let ProtocolView { version, known, next, from_height } = &status.protocol;
+    let mut rows =
+        vec![("rules", format!("version {version}")), ("this program", format!("knows up to version {known}"))];
+    if let (Some(next), Some(height)) = (next, from_height) {
+        let late = if next > known { "; update this program before" } else { "" };
+        rows.push(("next", format!("version {next} from height {height} on{late}")));
+    }
+    let row = |stake: &StakeView| {
+        [
+            stake.name.clone().unwrap_or_default(),
+            stake.power.to_string(),
+            stake.ready.max(1).to_string(),
+            short(&stake.node),
+        ]
+    };
+    format!("{}\n{}", facts(rows), table(["name", "power", "ready for", "node"], status.stakes.iter().map(row)))
 }
 
 fn state_of(stake: &StakeView) -> String {

@@ -350,6 +350,7 @@ fn fill_action(row: &mut TransactionRow, action: &Action) {
         Action::Accuse(accusation) => row.node_id = Some(accusation.node().to_string()),
         Action::ValidatorLeave { node }
         | Action::ValidatorRotateKey { node, .. }
+        | Action::ValidatorReady { node, .. }
         | Action::ValidatorUnjail { node } => row.node_id = Some(node.to_string()),
     }
 }

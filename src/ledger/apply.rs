@@ -41,7 +41,9 @@ pub fn needs(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Vec<Key> {
         }
         Action::ValidatorJoin { node, .. } => validator::needs(&[node], &mut keys),
         Action::ValidatorRotateKey { new, .. } => validator::needs(&[new], &mut keys),
-        Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } => validator::needs(&[], &mut keys),
+        Action::ValidatorLeave { .. } | Action::ValidatorUnjail { .. } | Action::ValidatorReady { .. } => {
+            validator::needs(&[], &mut keys);
+        }
         Action::Accuse(accusation) => offence::needs(draft, accusation, &mut keys),
     }
     keys.retain(|key| !state.is_loaded(key));
@@ -88,6 +90,7 @@ pub fn apply(state: &State, at: &BlockContext, tx: &VerifiedTx) -> Result<Effect
         Action::ValidatorRotateKey { node, new } => validator::rotate(state, at, &sender, node, new),
         Action::Accuse(accusation) => offence::accuse(state, at, tx, accusation),
         Action::ValidatorUnjail { node } => validator::unjail(state, at, &sender, node),
+        Action::ValidatorReady { node, version } => validator::ready(state, at, &sender, node, *version),
     }
 }
 
@@ -115,6 +118,7 @@ pub fn slots_moved(state: &State, tx: &VerifiedTx) -> u32 {
         | Action::ValidatorLeave { .. }
         | Action::ValidatorRotateKey { .. }
         | Action::Accuse(_)
+        | Action::ValidatorReady { .. }
         | Action::ValidatorUnjail { .. } => 0,
     };
     u32::try_from(slots).unwrap_or(u32::MAX)

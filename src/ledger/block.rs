@@ -11,6 +11,7 @@ use super::apply::{admit, apply, needs, slots_moved};
 use super::draft::Draft;
 use super::effects::{Changes, Effects, Event, Outcome, Receipt};
 use super::key::Key;
+use super::protocol::{self, Protocol};
 use super::record::{Account, NodeEntry, Params, Record, SkipList, Tip, ValidatorEntry, validator_set};
 use super::reject::NotNext;
 use super::state::State;
@@ -254,7 +255,7 @@ impl<'a, R: Reads> Executor<'a, R> {
     }
     /// The validators of the next epoch, and who of them is skipped: the list names places in the set that ends.
     fn end_epoch(&mut self, list: SkipList) -> Result<(), R::Error> {
-        self.load(vec![Key::Stakes])?;
+        self.load(vec![Key::Stakes, Key::Protocol])?;
         let stakes = match self.state.record(&Key::Stakes) {
             Some(Record::Stakes(stakes)) => stakes.clone(),
             _ => Vec::new(),
@@ -266,7 +267,16 @@ impl<'a, R: Reads> Executor<'a, R> {
         let ended = turnover::Ended { next: list.epoch, set: &old, missed: &list.indices };
         let ready = |node: &NodeId| self.state.node(node).is_some_and(|entry| validator::is_ready(entry, list.epoch));
         let done = turnover::turn(&self.params().validators, &ended, &stakes, ready);
+        let now = match self.state.record(&Key::Protocol) {
+            Some(Record::Protocol(now)) => *now,
+            _ => Protocol::default(),
+        };
+        let (next, event) = protocol::turn(now, list.epoch, &done.set, &done.stakes);
         let mut draft = Draft::new(&self.state, self.at.height);
+        if next != now {
+            draft.put(Key::Protocol, Record::Protocol(next));
+        }
+        event.into_iter().for_each(|event| draft.event(event));
         for (id, amount) in &done.returned {
             let account = draft.account(id);
             let balance = account.balance.checked_add(*amount).expect("all credits together fit");

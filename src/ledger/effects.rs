@@ -190,6 +190,25 @@ pub enum Event {
         /// The first epoch in which it may ask to be let out.
         until: Epoch,
     },
+    /// Another version of the rules is in force from the next block on.
+    ProtocolChanged {
+        /// The version.
+        version: u16,
+    },
+    /// Enough validators are ready for another version of the rules.
+    ProtocolScheduled {
+        /// The version.
+        version: u16,
+        /// The first epoch that has it.
+        from: Epoch,
+    },
+    /// A validator says which version of the rules it is ready for.
+    ValidatorReady {
+        /// The node.
+        node: NodeId,
+        /// The version.
+        version: u16,
+    },
     /// A node was shown to have signed what no honest one does.
     NodePunished {
         /// The node.
@@ -254,6 +273,9 @@ impl Event {
             Self::ValidatorRotating { .. } => "validator_rotating",
             Self::ValidatorUnjailed(_) => "validator_unjailed",
             Self::ValidatorJailed { .. } => "validator_jailed",
+            Self::ProtocolChanged { .. } => "protocol_changed",
+            Self::ProtocolScheduled { .. } => "protocol_scheduled",
+            Self::ValidatorReady { .. } => "validator_ready",
             Self::NodePunished { .. } => "node_punished",
             Self::ValidatorKeyRotated { .. } => "validator_key_rotated",
             Self::StakeReturned { .. } => "stake_returned",

@@ -18,7 +18,7 @@ use super::tree::{self, Overlay, TreeReader, TreeUpdate};
 use super::validator::genesis_stakes;
 use crate::crypto::{Domain, PublicKey, Signature, hash, merkle};
 use crate::types::{AccountId, Amount, BlockHash, ChainId, Height, Millis, NodeId, Role, Round, limits};
-use crate::wire::block::BLOCK_VERSION;
+use crate::wire::block::BLOCK_VERSION_FIRST;
 use crate::wire::tx::NodeAnnouncement;
 use crate::wire::validators::ValidatorSetError;
 use crate::wire::verified::{Malformed, check_announcement};
@@ -321,7 +321,7 @@ impl Genesis {
     pub fn block(&self) -> Result<Block, GenesisError> {
         let empty = merkle::root(&[]);
         let header = Header {
-            version: BLOCK_VERSION,
+            version: BLOCK_VERSION_FIRST,
             chain: self.chain_id(),
             height: Height::GENESIS,
             round: Round::default(),

@@ -27,7 +27,7 @@ fn one_content_has_one_chain_id_and_one_block() {
     assert_ne!(a.block().expect("a good genesis").hash(), other.block().expect("a good genesis").hash());
     expect_test::expect!["0016c1b129d9162270e674734e2e99678d07af6d80b548930fad0b296d09fabd"]
         .assert_eq(&a.chain_id().to_string());
-    expect_test::expect!["39da3924e36a966ceb8fd92ff3c7462ef45c5caeadf6abddeec6dea28df966ba"]
+    expect_test::expect!["1ab8466edc54a7cf555632e80359354438f17e1b632b983dd648fec0a6f944a4"]
         .assert_eq(&a.block().expect("a good genesis").hash().to_string());
 }
 

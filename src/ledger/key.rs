@@ -27,6 +27,8 @@ pub enum Key {
     Forfeited,
     /// The validators whose place others took when an epoch began: `Record::Validators`. Missing where nothing changed.
     Replaced(Epoch),
+    /// The version of the rules: `Record::Protocol`. Missing while it is the first.
+    Protocol,
     /// An account: `Record::Account`.
     Account(AccountId),
     /// The root of an account's tree of folders: `Record::Root`.
@@ -74,6 +76,7 @@ const TALLY: u8 = 0x06;
 const STAKES: u8 = 0x07;
 const FORFEITED: u8 = 0x08;
 const REPLACED: u8 = 0x09;
+const PROTOCOL: u8 = 0x0a;
 const ACCOUNT: u8 = 0x10;
 const ROOT: u8 = 0x11;
 const NODE: u8 = 0x20;
@@ -108,6 +111,7 @@ impl Key {
             Self::Tally => (TALLY, [&[], &[], &[]]),
             Self::Stakes => (STAKES, [&[], &[], &[]]),
             Self::Forfeited => (FORFEITED, [&[], &[], &[]]),
+            Self::Protocol => (PROTOCOL, [&[], &[], &[]]),
             Self::Replaced(epoch) => (REPLACED, [&epoch.get().to_be_bytes(), &[], &[]]),
             Self::Account(id) => (ACCOUNT, [id.as_bytes(), &[], &[]]),
             Self::Root(id) => (ROOT, [id.as_bytes(), &[], &[]]),
@@ -172,7 +176,9 @@ impl Key {
                 Self::Due(Height::new(u64::from_be_bytes(*height)), index)
             }
             REPLACED => Self::Replaced(Epoch::new(u64::from_be_bytes(rest.try_into().ok()?))),
-            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY | STAKES | FORFEITED if !rest.is_empty() => {
+            PARAMS | TIP | VALIDATORS | SKIP_LIST | OPERATOR_COUNT | TALLY | STAKES | FORFEITED | PROTOCOL
+                if !rest.is_empty() =>
+            {
                 return None;
             }
             PARAMS => Self::Params,
@@ -183,6 +189,7 @@ impl Key {
             TALLY => Self::Tally,
             STAKES => Self::Stakes,
             FORFEITED => Self::Forfeited,
+            PROTOCOL => Self::Protocol,
             _ => return None,
         };
         Some(key)
@@ -260,6 +267,7 @@ mod tests {
             Just(Key::Tally),
             Just(Key::Stakes),
             Just(Key::Forfeited),
+            Just(Key::Protocol),
             any::<u64>().prop_map(|epoch| Key::Replaced(Epoch::new(epoch))),
             id.prop_map(|raw| Key::Account(AccountId::from_bytes(raw))),
             id.prop_map(|raw| Key::Root(AccountId::from_bytes(raw))),

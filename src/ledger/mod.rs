@@ -36,6 +36,7 @@ mod node;
 mod offence;
 mod payment;
 pub mod promise;
+pub mod protocol;
 pub mod record;
 pub mod reject;
 mod root;

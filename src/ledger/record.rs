@@ -4,6 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::key::Key;
 pub use super::promise::{Audit, Challenge, Sample, SlotId, SlotState, StorageParams};
+use super::protocol::Protocol;
 pub use super::stake::{Stake, ValidatorParams};
 use super::tally::Tally;
 use crate::types::{AccountId, Amount, ByteCount, Epoch, FileId, Height, NodeId, TxId, limits};
@@ -77,6 +78,8 @@ pub enum Record {
     Root(FileId),
     /// At `Key::Offence`.
     Offence(Offence),
+    /// At `Key::Protocol`.
+    Protocol(Protocol),
 }
 
 impl Record {
@@ -102,6 +105,7 @@ impl Record {
             Self::Validators(_) => matches!(key, Key::Validators | Key::Replaced(_)),
             Self::Stakes(_) => matches!(key, Key::Stakes),
             Self::Forfeited(_) => matches!(key, Key::Forfeited),
+            Self::Protocol(_) => matches!(key, Key::Protocol),
             Self::Offence(_) => matches!(key, Key::Offence(_)),
             Self::SkipList(_) => matches!(key, Key::SkipList),
             Self::OperatorCount(_) => matches!(key, Key::OperatorCount),
@@ -152,6 +156,10 @@ impl Params {
     pub fn next_epoch_begins(&self, height: Height) -> Height {
         let next = self.epoch_of(height).get().saturating_add(1);
         Height::new(next.saturating_mul(self.epoch_blocks).saturating_add(1))
+    }
+    /// The first height of an epoch.
+    pub fn first_height(&self, epoch: Epoch) -> Height {
+        Height::new(epoch.get().saturating_mul(self.epoch_blocks).saturating_add(1))
     }
     /// Whether the height is the last of its epoch.
     pub fn ends_epoch(&self, height: Height) -> bool {

@@ -71,6 +71,8 @@ pub struct Stake {
     pub missed: u32,
     /// The node that is to take its place.
     pub successor: Option<NodeId>,
+    /// The latest version of the rules that its node is ready for; 0 while it has not said.
+    pub ready: u16,
     /// Nodes that had the stake before, and until when they can be accused for it.
     pub retired: Vec<(NodeId, Epoch)>,
 }
@@ -89,6 +91,7 @@ impl Stake {
             jailed,
             punished: false,
             missed: 0,
+            ready: 0,
             successor,
             retired,
         }

@@ -169,7 +169,7 @@ fn the_roots_of_fixed_states_are_golden() {
     expect_test::expect!["04e9c1e23ad9394e7c2c3d01c7d700fe681450c48fc74ef52e46091cbc31b4c2"]
         .assert_eq(&root.to_string());
     let genesis = MemoryState::genesis(&crate::ledger::testing::genesis()).expect("a good genesis");
-    expect_test::expect!["25b61c60dfc46acc8082e3e01732de1b5c5e83d7a40cb999bc7977e9f23b49a8"]
+    expect_test::expect!["dd31aea303c379ef1f75c546c05b91c3bac3651424d6c7a3803d940e3764f203"]
         .assert_eq(&genesis.root().to_string());
 }
 

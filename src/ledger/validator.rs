@@ -156,6 +156,22 @@ pub(super) fn rotate(
     Ok(draft.done())
 }
 
+/// Says which version of the rules a validator is ready for. Errors: `NoStake`, `NodeOwner`.
+pub(super) fn ready(
+    state: &State,
+    at: &BlockContext,
+    sender: &AccountId,
+    node: &NodeId,
+    version: u16,
+) -> Result<Effects, Reject> {
+    let mut draft = Draft::new(state, at.height);
+    let mut stakes = stakes(&draft);
+    own(&mut stakes, node, sender)?.ready = version;
+    draft.put(Key::Stakes, Record::Stakes(stakes));
+    draft.event(Event::ValidatorReady { node: *node, version });
+    Ok(draft.done())
+}
+
 /// Ends a time in jail. Errors: `NoStake`, `NodeOwner`, `Punished`, `NotJailed`, `Jailed`.
 pub(super) fn unjail(state: &State, at: &BlockContext, sender: &AccountId, node: &NodeId) -> Result<Effects, Reject> {
     let mut draft = Draft::new(state, at.height);

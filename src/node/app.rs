@@ -9,13 +9,14 @@ use super::clock::Clock;
 use crate::consensus::{self, EpochContext, leader};
 use crate::crypto::merkle::{self, Leaf};
 use crate::ledger::effects::Changes;
+use crate::ledger::protocol::Protocol;
 use crate::ledger::record::{SkipList, validator_set};
 use crate::ledger::tree::{self, Overlay, TreeError};
 use crate::ledger::{self, BlockContext, BlockEffects, ExecuteError, Executor, Key, Reads, Record};
 use crate::mempool::Mempool;
 use crate::store::{IndexedTx, Reader, Snapshot, StateChanges, StoreError};
 use crate::types::{AccountId, BlockHash, ChainId, Epoch, Height, Millis, NodeId, limits};
-use crate::wire::block::{BLOCK_VERSION, encode_payload};
+use crate::wire::block::encode_payload;
 use crate::wire::{self, Action, Block, Certificate, Header, ProposedBlock, Tx, ValidatorSet, VerifiedTx};
 
 /// An executed block that is not final.
@@ -33,6 +34,7 @@ pub struct LedgerApp {
     mempool: Arc<Mutex<Mempool>>,
     beacon: BeaconChain,
     clock: Clock,
+    known: u16,
     layers: BTreeMap<BlockHash, Layer>,
 }
 
@@ -48,14 +50,16 @@ pub struct Parts {
     pub beacon: BeaconChain,
     /// The clock.
     pub clock: Clock,
+    /// The latest version of the rules that this node follows.
+    pub known: u16,
 }
 
 impl LedgerApp {
     /// An application over the finalized state.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, reader, mempool, beacon, clock } = parts;
+        let Parts { config, reader, mempool, beacon, clock, known } = parts;
         let (chain, me) = (config.chain, config.me);
-        Self { chain, me, config, reader, mempool, beacon, clock, layers: BTreeMap::new() }
+        Self { chain, me, config, reader, mempool, beacon, clock, known, layers: BTreeMap::new() }
     }
 
     /// The state that a child of this block is executed on, if the block is known.
@@ -112,8 +116,8 @@ impl LedgerApp {
 
     /// The rules of a header that need no execution. How far its time may lie ahead is for the voter to judge (protocol
     /// rule 20): what a quorum has voted for holds here too, however late this node's clock is.
-    fn check_header(&self, parent: &Header, set: &ValidatorSet, header: &Header) -> Result<(), String> {
-        let wrong = if header.version != BLOCK_VERSION {
+    fn check_header(&self, parent: &Header, set: &ValidatorSet, version: u16, header: &Header) -> Result<(), String> {
+        let wrong = if header.version != version {
             "version"
         } else if header.chain != self.chain {
             "chain"
@@ -125,6 +129,11 @@ impl LedgerApp {
             return Ok(());
         };
         Err(format!("header field {wrong}"))
+    }
+
+    /// The version of the rules for the next block. Errors: `NewerProtocol` if this program does not know them.
+    fn version(&self, state: &StateView<'_>) -> Result<u16, StoreError> {
+        check_version(state.read(&Key::Protocol)?, self.known)
     }
 
     /// Who is skipped in the next epoch, with an epoch's last block only.
@@ -237,7 +246,8 @@ impl Application for LedgerApp {
             });
         }
         let Some(state) = self.state_after(&header.parent)? else { return Ok(Outcome::Stale) };
-        if let Err(reason) = self.check_header(&state.parent, &state.validators()?, header) {
+        let version = self.version(&state)?;
+        if let Err(reason) = self.check_header(&state.parent, &state.validators()?, version, header) {
             return Ok(Outcome::Invalid(reason));
         }
         let txs = match self.decode_txs(&block.block.payload) {
@@ -277,7 +287,7 @@ impl Application for LedgerApp {
         let Some(state) = self.state_after(&parent_hash)? else { return Ok(None) };
         let next_ms = state.parent.time.saturating_add(Millis::new(1));
         let mut header = Header {
-            version: BLOCK_VERSION,
+            version: self.version(&state)?,
             chain: self.chain,
             height: request.height,
             round: request.round,
@@ -308,6 +318,18 @@ impl Application for LedgerApp {
     fn finalized(&mut self, blocks: &[Arc<Executed>]) {
         let height = blocks.last().map(|last| last.block.header().height);
         self.layers.retain(|_, layer| Some(layer.executed.block.header().height) > height);
+    }
+}
+
+/// The version of the rules in force by a record of the state. Errors: `NewerProtocol`.
+pub fn check_version(record: Option<Record>, known: u16) -> Result<u16, StoreError> {
+    let now = match record {
+        Some(Record::Protocol(now)) => now,
+        _ => Protocol::default(),
+    };
+    match now.version {
+        found if found > known => Err(StoreError::NewerProtocol { found, known }),
+        version => Ok(version),
     }
 }
 

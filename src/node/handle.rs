@@ -122,6 +122,8 @@ pub(super) struct Inner {
     pub key: crate::crypto::SecretKey,
     /// Head of its hash chain for the beacon.
     pub beacon_head: [u8; 32],
+    /// The latest version of the rules that it follows.
+    pub known: u16,
     pub net: NetHandle,
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,
@@ -425,6 +427,11 @@ impl Handle {
             Some(Record::Manifest(manifest)) => Ok((*deal, Some(manifest))),
             _ => Ok((*deal, None)),
         }
+    }
+
+    /// The latest version of the rules that this program follows.
+    pub fn known_protocol(&self) -> u16 {
+        self.inner.known
     }
 
     /// All registered nodes. Errors: `Store`.

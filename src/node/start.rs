@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::AccessKeys;
 use super::acting::Actors;
-use super::app::{LedgerApp, Parts, state_changes, validators};
+use super::app::{LedgerApp, Parts, check_version, read_record, state_changes, validators};
 use super::beacon::BeaconChain;
 use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
 use super::clock::Clock;
@@ -27,7 +27,7 @@ use crate::consensus;
 use crate::crypto::SecretKey;
 use crate::crypto::keys::AccountKeys;
 use crate::files::erasure;
-use crate::ledger::{Genesis, GenesisError};
+use crate::ledger::{Genesis, GenesisError, Key};
 use crate::mempool::{Capacity, Mempool};
 use crate::net::{self, Address, AddressError, NetConfig, NetError, NetLimits, PeerAddress};
 use crate::store::{FinalBlock, Local, Options, SlotSettings, Slots, Store, StoreError};
@@ -72,6 +72,8 @@ pub struct Start {
     pub genesis: Genesis,
     /// The account's keys, if its keystore was opened.
     pub account: Option<AccountKeys>,
+    /// The latest version of the rules that it follows: `BLOCK_VERSION`, but in tests of upgrades.
+    pub known: u16,
 }
 
 /// A running node.
@@ -119,7 +121,7 @@ impl Node {
 
 /// Starts a node on the current tokio runtime. Errors: each of `NodeFailure`.
 pub async fn start(start: Start) -> Result<Node, NodeFailure> {
-    let Start { home, config, genesis, account } = start;
+    let Start { home, config, genesis, account, known } = start;
     erasure::check_cpu()?;
     genesis.check()?;
     let chain_id = genesis.chain_id();
@@ -131,7 +133,10 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let signer = store.signer()?;
     let key = SecretKey::from_seed(&signer.seed());
     let reader = store.reader();
-    let set = Arc::new(validators(&reader.snapshot()?)?);
+    let snapshot = reader.snapshot()?;
+    check_version(read_record(&snapshot, &Key::Protocol)?, known)?;
+    let set = Arc::new(validators(&snapshot)?);
+    drop(snapshot);
     let core = core_config(&config, &genesis, &key)?;
     let slots = match config.node.roles.has(Role::Storage) {
         true => {
@@ -154,7 +159,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let watching = disk::watch(home.clone(), config.node.disk_reserve.get(), low, chain_in.clone(), stop.clone());
     let beacon = BeaconChain::of(&signer.seed(), 0);
     let beacon_head = beacon.head();
-    let parts = Parts { config: core.clone(), reader: reader.clone(), mempool: mempool.clone(), beacon, clock };
+    let parts = Parts { config: core.clone(), reader: reader.clone(), mempool: mempool.clone(), beacon, clock, known };
     let (commands, exec) = start_exec(LedgerApp::new(parts), chain_in.clone(), stop.clone())?;
     let links = NetLinks {
         net: net.clone(),
@@ -193,6 +198,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         lacking: slots::damage::Lacking::default(),
         key,
         beacon_head,
+        known,
         net,
         mempool,
         chain: chain_in,

@@ -91,6 +91,7 @@ pub fn app(store: &Store, genesis: &Genesis, key: &SecretKey, clock: Clock) -> L
         mempool: Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD))),
         beacon: BeaconChain::of(&SEED, 0),
         clock,
+        known: crate::wire::block::BLOCK_VERSION,
     })
 }
 

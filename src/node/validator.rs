@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::app::validators;
 use super::handle::{FinalTx, Handle, NodeError};
+use crate::ledger::protocol::Protocol;
 use crate::ledger::record::{NodeEntry, Params, Stake, ValidatorEntry, validator_set};
 use crate::ledger::stake::power_of;
 use crate::ledger::turnover::{Ended, looked_at, turn};
@@ -35,6 +36,8 @@ pub enum Wish {
     Rotate(NodeId),
     /// The end of a node's time in jail.
     Unjail(NodeId),
+    /// That this node is ready for a version of the rules.
+    Ready(u16),
 }
 
 /// The validators and stakes after the last final block.
@@ -48,6 +51,8 @@ pub struct Standing {
     pub set: Vec<ValidatorEntry>,
     /// The stakes, ascending by node.
     pub stakes: Vec<Stake>,
+    /// The version of the rules.
+    pub protocol: Protocol,
 }
 
 /// What a wish leads to if nobody else wishes for anything.
@@ -77,7 +82,11 @@ impl Standing {
         let Some(Record::Params(params)) = record(&Key::Params)? else { return Err(damaged("params").into()) };
         let Some(Record::Validators(set)) = record(&Key::Validators)? else { return Err(damaged("set").into()) };
         let Some(Record::Stakes(stakes)) = record(&Key::Stakes)? else { return Err(damaged("stakes").into()) };
-        Ok(Self { height, params, set, stakes })
+        let protocol = match record(&Key::Protocol)? {
+            Some(Record::Protocol(protocol)) => protocol,
+            _ => Protocol::default(),
+        };
+        Ok(Self { height, params, set, stakes, protocol })
     }
     /// The validators as a set. Errors: `Store`.
     pub fn validators(&self) -> Result<ValidatorSet, NodeError> {
@@ -105,7 +114,7 @@ pub fn outlook(handle: &Handle, wish: &Wish) -> Result<Outlook, NodeError> {
     };
     let node = match wish {
         Wish::Leave(node) | Wish::Unjail(node) => *node,
-        Wish::Join(_) | Wish::Rotate(_) => handle.identity().node,
+        Wish::Join(_) | Wish::Rotate(_) | Wish::Ready(_) => handle.identity().node,
     };
     let (now, then, stakes, looked_at) = trial.epochs_ahead(&params, height, &node)?;
     let stake = stakes.into_iter().find(|stake| stake.concerns(&node));
@@ -147,6 +156,7 @@ fn actions(handle: &Handle, wish: &Wish) -> Result<Vec<Action>, NodeError> {
         Wish::Leave(node) => Action::ValidatorLeave { node: *node },
         Wish::Rotate(old) => Action::ValidatorRotateKey { node: *old, new: me },
         Wish::Unjail(node) => Action::ValidatorUnjail { node: *node },
+        Wish::Ready(version) => Action::ValidatorReady { node: me, version: *version },
     });
     Ok(actions)
 }

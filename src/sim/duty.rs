@@ -132,6 +132,10 @@ impl Turn {
             Some(stake) if stake.leaving && self.luck < 60 => join(0),
             Some(stake) if !stake.leaving && voter.leaves && self.luck < 40 => Some(Action::ValidatorLeave { node }),
             Some(_) if voter.grows && self.luck > 70 => join(self.luck * UNIT / 50),
+            // Versions of the rules that nothing depends on: the height of the change is what all must agree on.
+            Some(stake) if self.luck < 60 => {
+                Some(Action::ValidatorReady { node, version: stake.ready.saturating_add(1) })
+            }
             Some(_) => None,
         }
     }

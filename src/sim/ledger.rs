@@ -11,13 +11,14 @@ use bytes::Bytes;
 
 use crate::consensus::{EpochContext, Verdict, leader};
 use crate::ledger::effects::Changes;
+use crate::ledger::protocol::Protocol;
 use crate::ledger::record::{Account, Params, SkipList, validator_set};
 use crate::ledger::{
     BlockContext, BlockEffects, Executed, Executor, Fork, Key, MemoryState, Reads, Record, beacon, execute_block,
 };
 use crate::mempool::{self, Capacity, Mempool};
 use crate::types::{AccountId, Amount, BlockHash, Height, Millis, NodeId, limits};
-use crate::wire::block::{BLOCK_VERSION, decode_payload, encode_payload};
+use crate::wire::block::{decode_payload, encode_payload};
 use crate::wire::{Action, Block, Certificate, Header, ProposedBlock, ValidatorSet, VerifiedTx};
 
 use super::app::{App, Ask};
@@ -168,7 +169,7 @@ impl LedgerApp {
     /// Executes the block on the state after the branch. Errors: why no honest validator votes for it.
     fn execute(&self, branch: &[&Layer], block: &Block) -> Result<Layer, String> {
         let header = &block.header;
-        let fits = header.version == BLOCK_VERSION
+        let fits = header.version == version(&Fork::new(&self.state, &executed(branch)))
             && header.chain == CHAIN
             && Some(header.validator_set)
                 == validators(&Fork::new(&self.state, &executed(branch))).map(|set| set.hash())
@@ -258,7 +259,7 @@ impl App for LedgerApp {
         let reveal = self.reveal(ask)?;
         let next_ms = self.time(&self.branch(&ask.parent)?).saturating_add(Millis::new(1));
         let mut header = Header {
-            version: BLOCK_VERSION,
+            version: version(&Fork::new(&self.state, &executed(&self.branch(&ask.parent)?))),
             chain: ask.chain,
             height: ask.height,
             round: ask.round,
@@ -350,6 +351,14 @@ fn params<R: Reads<Error = Infallible>>(reads: &R) -> Option<Params> {
     match read(reads, &Key::Params) {
         Some(Record::Params(params)) => Some(params),
         _ => None,
+    }
+}
+
+/// The version of the rules for the next block.
+fn version<R: Reads<Error = Infallible>>(reads: &R) -> u16 {
+    match read(reads, &Key::Protocol) {
+        Some(Record::Protocol(now)) => now.version,
+        _ => Protocol::default().version,
     }
 }
 

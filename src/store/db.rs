@@ -1,4 +1,4 @@
-//! The chain's database: making it, opening it, bringing it to this version, checking and compacting it.
+//! The chain's database: making it, opening it, checking and compacting it.
 //!
 //! One process at a time (redb locks the file), one batch at a time, any number of readers. After a crash redb
 //! walks the whole file and checks every page before the first read; a file that was closed in order is checked
@@ -22,18 +22,13 @@ use super::keys::BlockKey;
 use super::reader::{Reader, Tip};
 use super::row::{Open, get, guarded, open_read, open_write, put};
 use super::signer::{KeyOrigin, Quarantine, Signer};
-use super::{place, tables};
+use super::{migrate, place, tables};
 use crate::types::{ByteCount, ChainId};
 
 /// Format of the chain's database that this program writes.
 pub const FORMAT: u32 = 1;
 
-/// Brings the tables from one format to the next.
-type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
-
-/// All of them, the first from format 1. Each runs in the commit that raises the number.
-const MIGRATIONS: &[Migration] = &[];
-const _: () = assert!(MIGRATIONS.len() + 1 == FORMAT as usize, "every format is reached by a migration");
+const _: () = assert!(migrate::NODE.len() + 1 == FORMAT as usize, "every format is reached by a migration");
 
 const META_FORMAT: &str = "format";
 const META_CHAIN: &str = "chain";
@@ -115,8 +110,8 @@ impl Store {
         sync_parent(path)
     }
 
-    /// Opens the database, repairs it after a crash, migrates, checks and compacts it as `options` say. A file that
-    /// was copied here quarantines its key. Errors: `Missing`, `Locked`, `NewerFormat`, `Corrupted`, `Io`.
+    /// Opens the database, repairs it after a crash, checks and compacts it as `options` say. A file that
+    /// was copied here quarantines its key. Errors: `Missing`, `Locked`, `OlderFormat`, `NewerFormat`, `Corrupted`, `Io`.
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let file = open_file(path, false)?;
         let len = file.metadata().map_err(|error| StoreError::at("looking at", path, error))?.len();
@@ -154,7 +149,7 @@ impl Store {
         let repaired = Arc::new(AtomicBool::new(false));
         let db = guarded(WHAT, || {
             let mut db = open_redb(WHAT, backend, options, &repaired)?;
-            migrate(&db)?;
+            migrate::node().expect(&db)?;
             if len <= options.maintain_up_to.get() {
                 maintain(&mut db, len, repaired.load(Ordering::Relaxed))?;
             }
@@ -299,23 +294,6 @@ fn meta_bytes<const N: usize>(
 ) -> Result<[u8; N], StoreError> {
     let found = get(meta, tables::META, key)?.and_then(|value| <[u8; N]>::try_from(value).ok());
     found.ok_or_else(|| StoreError::corrupted("meta.v1", key))
-}
-
-fn migrate(db: &Database) -> Result<(), StoreError> {
-    let txn = db.begin_read().map_err(|error| from_redb(WHAT, error))?;
-    let found = u32::from_be_bytes(meta_bytes(&open_read(&txn, tables::META)?, META_FORMAT)?);
-    drop(txn);
-    if found > FORMAT {
-        return Err(StoreError::NewerFormat { found, known: FORMAT });
-    }
-    let done = found.checked_sub(1).ok_or_else(|| StoreError::corrupted("meta.v1", META_FORMAT))?;
-    for (step, format) in MIGRATIONS.iter().zip(2_u32..).skip(done as usize) {
-        let txn = begin_durable(WHAT, db, false)?;
-        step(&txn)?;
-        put(&mut open_write(&txn, tables::META)?, tables::META, META_FORMAT, &format.to_be_bytes())?;
-        txn.commit().map_err(|error| from_redb(WHAT, error))?;
-    }
-    Ok(())
 }
 
 /// Checks the file, unless the repair has just done so, and compacts it when it has doubled since the last time:

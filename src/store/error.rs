@@ -36,6 +36,24 @@ pub enum StoreError {
         /// Newest known format.
         known: u32,
     },
+    /// The file was written by an earlier version of the program.
+    #[error("data format {found} is older than {known}; make a backup, then bring it up with `trullo migrate --apply`")]
+    OlderFormat {
+        /// Format of the file.
+        found: u32,
+        /// The program's format.
+        known: u32,
+    },
+    /// The network follows later rules than the program knows.
+    #[error(
+        "the network follows version {found} of the rules, this program knows {known}; use the newer program, nothing is lost"
+    )]
+    NewerProtocol {
+        /// The network's version.
+        found: u16,
+        /// Latest known version.
+        known: u16,
+    },
     /// Another process has the file open.
     #[error("{} is in use by another process; stop that node first", .path.display())]
     Locked {

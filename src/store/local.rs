@@ -18,15 +18,17 @@ use tokio::sync::watch;
 use super::db::{Options, begin_durable, check, open_file, open_redb, sync_parent};
 use super::error::{StoreError, from_redb};
 use super::row::{KeyValue, Open, get, guarded, open_read, open_write, put};
-use super::tables::{self, Rows};
+use super::tables::Rows;
+use super::{migrate, tables};
 use crate::types::{ChainId, FileId};
 
 /// Format of the node's own database that this program writes.
 pub const LOCAL_FORMAT: u32 = 1;
+const _: () = assert!(migrate::LOCAL.len() + 1 == LOCAL_FORMAT as usize, "every format is reached by a migration");
 /// Writes that may wait for the writer; whoever comes next waits to hand over.
 const QUEUE: usize = 256;
 /// What errors call the whole file.
-const WHAT: &str = "local.redb";
+pub(super) const WHAT: &str = "local.redb";
 const META_FORMAT: &[u8] = b"format";
 const META_CHAIN: &[u8] = b"chain";
 const TABLES: [Rows<&[u8]>; 8] = [
@@ -93,7 +95,7 @@ impl Local {
     }
 
     /// Opens the database, repairs it after a crash and checks it as `options` say.
-    /// Errors: `Missing`, `Locked`, `NewerFormat`, `Corrupted`, `Io`.
+    /// Errors: `Missing`, `Locked`, `OlderFormat`, `NewerFormat`, `Corrupted`, `Io`.
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let file = open_file(path, false)?;
         let backend = redb::backends::FileBackend::new(file).map_err(|error| from_redb(WHAT, error))?;
@@ -270,14 +272,10 @@ impl Drop for Inner {
 }
 
 fn read_meta(db: &Database) -> Result<ChainId, StoreError> {
+    migrate::local().expect(db)?;
     let txn = db.begin_read().map_err(|error| from_redb(WHAT, error))?;
     let meta = open_read(&txn, tables::LOCAL_META)?;
     let damaged = |key: &[u8]| StoreError::corrupted("local_meta.v1", String::from_utf8_lossy(key).into_owned());
-    let format = get(&meta, tables::LOCAL_META, META_FORMAT)?.and_then(|value| <[u8; 4]>::try_from(value).ok());
-    let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged(META_FORMAT))?;
-    if found > LOCAL_FORMAT {
-        return Err(StoreError::NewerFormat { found, known: LOCAL_FORMAT });
-    }
     let chain = get(&meta, tables::LOCAL_META, META_CHAIN)?.and_then(|value| <[u8; 32]>::try_from(value).ok());
     chain.map(ChainId::from_bytes).ok_or_else(|| damaged(META_CHAIN))
 }

@@ -13,6 +13,7 @@ pub mod db;
 pub mod error;
 mod keys;
 pub mod local;
+pub mod migrate;
 mod place;
 pub mod reader;
 mod room;

@@ -9,7 +9,9 @@ use super::{DecodeError, Tx, VerifiedTx};
 use crate::crypto::{Domain, hash};
 use crate::types::{BlockHash, ChainId, Height, Millis, NodeId, Round, StateRoot, limits};
 
-/// Version of the block rules.
+/// The first version of the rules.
+pub const BLOCK_VERSION_FIRST: u16 = 1;
+/// The latest version of the rules that this program knows.
 pub const BLOCK_VERSION: u16 = 1;
 
 /// Everything that a block promises. Its hash is the block's name.

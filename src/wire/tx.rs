@@ -195,6 +195,13 @@ pub enum Action {
         /// The node.
         node: NodeId,
     },
+    /// Says which version of the rules a validator is ready for.
+    ValidatorReady {
+        /// The node.
+        node: NodeId,
+        /// The version, and all before it.
+        version: u16,
+    },
 }
 
 impl Action {
@@ -219,6 +226,7 @@ impl Action {
             Self::ValidatorLeave { .. } => "validator_leave",
             Self::ValidatorRotateKey { .. } => "validator_rotate_key",
             Self::Accuse(_) => "accuse",
+            Self::ValidatorReady { .. } => "validator_ready",
             Self::ValidatorUnjail { .. } => "validator_unjail",
         }
     }

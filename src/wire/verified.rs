@@ -330,6 +330,7 @@ impl Shaped {
             | Action::ValidatorLeave { .. }
             | Action::ValidatorRotateKey { .. }
             | Action::ValidatorUnjail { .. }
+            | Action::ValidatorReady { .. }
             | Action::CollectFile { .. } => {}
         }
         let encoded = super::encode(&tx);
@@ -408,6 +409,7 @@ fn each_signature(
         | Action::ValidatorLeave { .. }
         | Action::ValidatorRotateKey { .. }
         | Action::ValidatorUnjail { .. }
+        | Action::ValidatorReady { .. }
         | Action::CollectFile { .. } => Ok(()),
     }
 }

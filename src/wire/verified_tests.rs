@@ -237,6 +237,7 @@ fn the_canonical_bytes_of_transactions_stay_as_they_are() {
         signed(Action::ValidatorLeave { node: node_id }),
         signed(Action::ValidatorRotateKey { node: node_id, new: key(8).public().node_id() }),
         signed(Action::ValidatorUnjail { node: node_id }),
+        signed(Action::ValidatorReady { node: node_id, version: 2 }),
         signed(Action::Accuse(Box::new(Accusation::Contradiction(Evidence {
             node: node_id,
             first: said(1),

@@ -11,6 +11,7 @@ use trullo::node::home::{Home, Lock};
 use trullo::node::{Handle, Node, Start, start};
 use trullo::types::limits::{LEAF_BYTES, SLOT_BLOCK_BYTES};
 use trullo::types::{AccountId, Amount, NodeId};
+use trullo::wire::block::BLOCK_VERSION;
 use trullo::wire::tx::SampleProof;
 use trullo::wire::{self, Action, PublicManifest, Tx, TxBody};
 
@@ -37,7 +38,9 @@ impl Inside {
         let config = Config::load(&layers).expect("a valid configuration");
         let genesis = genesis::read(&home.read_genesis().expect("a genesis")).expect("a genesis");
         let account = Some(account_of(net, name));
-        let node = start(Start { home: home.root().to_owned(), config, genesis, account }).await.expect("it starts");
+        let node = start(Start { home: home.root().to_owned(), config, genesis, account, known: BLOCK_VERSION })
+            .await
+            .expect("it starts");
         Self { node, _lock: lock }
     }
     fn handle(&self) -> &Handle {

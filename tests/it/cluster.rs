@@ -14,6 +14,7 @@ use trullo::node::beacon::BeaconChain;
 use trullo::node::{Handle, Node, NodeFailure, Start, start};
 use trullo::store::{Identity, KeyOrigin, Local, Store};
 use trullo::types::{Amount, ByteCount, Millis, Role, Roles};
+use trullo::wire::block::BLOCK_VERSION;
 use trullo::wire::tx::NodeAnnouncement;
 use zeroize::Zeroizing;
 
@@ -33,6 +34,8 @@ pub struct Member {
     pub capacity: &'static str,
     /// More lines of its `[storage]` section.
     pub settings: &'static str,
+    /// The latest version of the rules that it follows.
+    pub known: u16,
     node: Option<Node>,
 }
 
@@ -75,6 +78,7 @@ impl Cluster {
                     port: free_port(),
                     capacity: "4GiB",
                     settings: "",
+                    known: BLOCK_VERSION,
                     node: None,
                 });
             }
@@ -99,7 +103,8 @@ impl Cluster {
         let member = self.member(name);
         let config = config(member, &bootstrap);
         let home = dir.join(&member.name);
-        let node = start(Start { home, config, genesis, account: Some(member.keys.clone()) }).await?;
+        let node =
+            start(Start { home, config, genesis, account: Some(member.keys.clone()), known: member.known }).await?;
         let handle = node.handle().clone();
         member.node = Some(node);
         Ok(handle)

@@ -22,6 +22,7 @@ mod sharing;
 mod thieves;
 mod thresholds;
 mod tree;
+mod upgrades;
 mod uploads;
 mod users;
 mod validators;
