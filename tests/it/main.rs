@@ -13,6 +13,7 @@ mod full_disk;
 mod keepers;
 mod nodes;
 mod page;
+mod partitions;
 mod processes;
 mod promise;
 mod quorum;
