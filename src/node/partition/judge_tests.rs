@@ -1,3 +1,5 @@
+//! When a node says that it is partitioned, halted or behind, and when it must not.
+
 use proptest::prelude::*;
 
 use super::judge::{AWAY, Heard, Judge, Reach, Seen};
