@@ -41,6 +41,8 @@ async fn accuse(handle: &Handle, evidence: Evidence) -> Result<(), NodeError> {
     if !is_due(handle, &evidence)? {
         return Ok(());
     }
+    // Without a quorum in reach it would be refused, and what was seen is told only once.
+    handle.quorum().await?;
     match handle.act(Action::Accuse(Box::new(evidence)), WITHIN).await {
         // Somebody was quicker.
         Ok(_) | Err(NodeError::Rejected { code: "punished" | "no_stake", .. }) => Ok(()),

@@ -79,10 +79,6 @@ impl Handle {
     pub fn standing(&self) -> Arc<Standing> {
         self.inner.standing.borrow().clone()
     }
-    /// Every change of it, also of who is away.
-    pub fn standings(&self) -> watch::Receiver<Arc<Standing>> {
-        self.inner.standing.clone()
-    }
     /// Time since a block became final here.
     pub fn final_age(&self) -> Duration {
         let final_at = self.status().map_or(self.clock().now(), |status| status.final_at);
@@ -91,6 +87,12 @@ impl Handle {
     /// Time between the blocks of an idle network.
     pub fn idle_interval(&self) -> Millis {
         self.config().consensus.idle_interval.unwrap_or(self.genesis().timing.idle_interval)
+    }
+    /// Waits while no quorum is in reach. Errors: `Stopping`.
+    pub(super) async fn quorum(&self) -> Result<(), NodeError> {
+        let mut standings = self.inner.standing.clone();
+        let reached = standings.wait_for(|standing| standing.verdict.reach != Reach::Partitioned).await;
+        reached.map(|_| ()).map_err(|_| NodeError::Stopping)
     }
     /// Errors: `Partitioned` while no quorum is in reach.
     pub(super) fn reaches_a_quorum(&self) -> Result<(), NodeError> {
