@@ -36,6 +36,8 @@ BACK_WITHIN = 16.0
 # A transfer that is answered later than this is one of which nothing is known.
 PATIENCE = 40.0
 LIBC = ctypes.CDLL(None, use_errno=True)
+# The namespace in which this began: requests leave a thread in that of a node.
+HERE = os.open("/proc/self/ns/net", os.O_RDONLY)
 
 
 def run(*command):
@@ -163,6 +165,7 @@ class Net:
             subprocess.run(["ip", "netns", "exec", node.space, "nft", "-f", "-"], input=rules, text=True, check=True)
 
     def down(self):
+        LIBC.setns(HERE, CLONE_NEWNET)
         for node in self.nodes:
             if node.process and node.process.poll() is None:
                 node.process.send_signal(signal.SIGTERM)
