@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use trullo::sim::{Options, Scenario, run, run_range};
+use trullo::sim::{Mark, Options, Outcome, Scenario, run, run_range};
 
 /// Runs the seeds and fails with the first that is not as its scenario demands.
 fn check(options: &Options, seeds: Range<u64>) {
@@ -143,6 +143,75 @@ fn a_schedule_tells_settings_faults_and_verdict() {
     assert!(lines[0].starts_with("4 validators, epochs of "));
     assert!(lines.iter().any(|line| line.contains("ms  crash ")), "{}", outcome.schedule);
     assert_eq!(lines.last(), Some(&"clean"));
+}
+
+/// Heights of the sides from one mark to the next: who is in reach of a quorum, and who is not.
+fn spans(outcome: &Outcome) -> impl Iterator<Item = (&Mark, Vec<(usize, u64)>)> {
+    outcome.marks.windows(2).map(|pair| {
+        let grown = pair[0].heights.iter().zip(&pair[1].heights).map(|(before, after)| after - before);
+        (&pair[0], grown.enumerate().collect())
+    })
+}
+
+/// Runs a shape of partition. Whatever the sides did, every machine has a new block within two views of the longest kind.
+fn shape(scenario: Scenario, validators: u16, seeds: Range<u64>, mut each: impl FnMut(&Outcome)) {
+    let options = Options::new(0).scenario(scenario).validators(validators);
+    let failed = run_range(&options, seeds, |seed, outcome| {
+        let command = Options { seed, ..options.clone() }.command();
+        let recovered = outcome.recovered.unwrap_or(u64::MAX);
+        assert!(recovered <= 2 * outcome.view_cap, "{recovered} ms, cap {}: {command}", outcome.view_cap);
+        each(outcome);
+    });
+    if let Some((seed, outcome)) = failed.expect("options of a run that exists") {
+        panic!("repeat with: {}\n{}", Options { seed, ..options.clone() }.command(), outcome.schedule);
+    }
+}
+
+#[test]
+fn no_half_makes_anything_final_and_both_go_on_when_the_links_are_back() {
+    for validators in [4, 5, 7] {
+        shape(Scenario::Halves, validators, 0..15, |outcome| {
+            for (mark, grown) in spans(outcome).filter(|(mark, _)| mark.what == "halves") {
+                // What was on its way when the links were cut may still arrive.
+                assert!(grown.iter().all(|(_, grown)| *grown <= 2), "{mark:?} {grown:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_majority_goes_on_without_a_minority_which_stands_still() {
+    for validators in [4, 5, 7] {
+        shape(Scenario::Minority, validators, 0..12, |outcome| {
+            for (mark, grown) in spans(outcome).filter(|(mark, _)| mark.what == "minority") {
+                for (at, grown) in grown {
+                    assert_eq!(mark.gone.contains(&at), grown <= 2, "machine {at} got {grown} blocks: {mark:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_cascade_is_survived_down_to_the_quorum_and_back_from_below_it() {
+    shape(Scenario::Cascade, 7, 0..12, |outcome| {
+        let steps: Vec<_> = spans(outcome).filter(|(mark, _)| mark.what == "cascade").collect();
+        assert_eq!(steps.iter().map(|(mark, _)| mark.gone.len()).collect::<Vec<_>>(), [1, 2, 7, 2]);
+        for (mark, grown) in steps {
+            for (at, grown) in grown {
+                assert_eq!(mark.gone.contains(&at), grown <= 2, "machine {at} got {grown} blocks: {mark:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn rings_bridges_one_way_links_and_links_that_flap_leave_every_node_able_to_go_on() {
+    for scenario in [Scenario::Ring, Scenario::Bridge, Scenario::OneWay, Scenario::Flapping] {
+        for validators in [4, 5, 7] {
+            shape(scenario, validators, 0..6, |outcome| assert!(outcome.heights > 3));
+        }
+    }
 }
 
 /// Every planted bug is found within so many seeds of a scenario that is clean without it.

@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::fill;
+use super::network::{self, not_ready};
 use super::paging;
 use super::problem::Problem;
 use super::server::Api;
@@ -26,11 +27,6 @@ use crate::store::Snapshot;
 use crate::types::{AccountId, Amount, BlockHash, Height, NodeId, TxId, limits};
 use crate::wire::{self, Action, Tx};
 
-/// A finalized block older than this and than so many idle intervals means that something is wrong.
-const STALE: Duration = Duration::from_secs(10);
-const STALE_INTERVALS: u64 = 5;
-/// A node so many blocks behind the others still serves: what validators say of their height is some seconds old.
-const BEHIND_MAX: u64 = 32;
 /// Blocks in one answer, unless asked otherwise, and at most.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 256;
@@ -53,30 +49,6 @@ pub async fn readyz(State(api): State<Api>) -> Response {
         None => Json(HealthView { ok: true, reason: None }).into_response(),
         reason => (StatusCode::SERVICE_UNAVAILABLE, Json(HealthView { ok: false, reason })).into_response(),
     }
-}
-
-fn not_ready(handle: &Handle) -> Option<String> {
-    let Some(status) = handle.status() else { return Some("starting".to_owned()) };
-    if let Some(low) = handle.disk_low() {
-        return Some(low.to_string());
-    }
-    if let Some(target) = status.sync_target {
-        return Some(format!("catching up to height {target}"));
-    }
-    let me = handle.identity().node;
-    let others = status.set.members().iter().any(|member| member.node != me);
-    if others && handle.net().connected().borrow().is_empty() {
-        return Some("no other node is connected".to_owned());
-    }
-    let behind = handle.behind();
-    if behind > BEHIND_MAX {
-        return Some(format!("{behind} blocks behind what validators have as final"));
-    }
-    let age = Duration::from_millis(handle.clock().now().saturating_sub(status.final_at).get());
-    let timing = handle.config().consensus.idle_interval.unwrap_or(handle.genesis().timing.idle_interval);
-    let stale = Duration::from_millis(timing.get().saturating_mul(STALE_INTERVALS)).max(STALE);
-    (age > stale)
-        .then(|| format!("no new final block for {} s: fewer than a quorum of validators may be up", age.as_secs()))
 }
 
 /// The node in one screen.
@@ -106,6 +78,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         (long(mempool.len()), long(mempool.bytes()))
     };
     let reason = not_ready(handle);
+    let standing = handle.standing();
     // A node that only follows sees views by the blocks that come out of them.
     let round = status.core.round.max(tip.header.round);
     Ok(Json(StatusView {
@@ -132,6 +105,8 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         sync_target: status.sync_target.map(Height::get),
         ready: reason.is_none(),
         reason,
+        network: network::network(&standing, &handle.nodes()?),
+        stale: standing.is_stale(),
         account: handle.identity().account.map(|account| account.to_string()),
         storage,
         uptime_ms: u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),

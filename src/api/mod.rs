@@ -19,6 +19,7 @@ pub mod files;
 mod fill;
 pub(crate) mod linger;
 pub mod measured;
+pub mod network;
 pub mod openapi;
 mod page;
 mod paging;

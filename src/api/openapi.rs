@@ -17,7 +17,7 @@ const KIND: &str = "application/problem+json";
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "trullo", description = "The HTTP interface of a trullo node, for its owner and its users. Errors are problem JSON (RFC 9457)."),
+    info(title = "trullo", description = "The HTTP interface of a trullo node, for its owner and its users. Errors are problem JSON (RFC 9457). Answers to GET and HEAD below /v1 have the header Trullo-Stale, in seconds, while the node cannot know whether more is final elsewhere."),
     modifiers(&Bearer),
     security(("bearer" = [])),
     components(schemas(ProblemView)),

@@ -9,6 +9,9 @@ use crate::node::NodeError;
 use crate::node::users::UsersError;
 use crate::store::SlotError;
 
+/// After so many seconds it may be worth to try again what was refused for want of a quorum.
+const PARTITIONED_RETRY: u64 = 10;
+
 /// An error answer.
 #[derive(Debug)]
 pub struct Problem {
@@ -156,6 +159,11 @@ impl From<NodeError> for Problem {
                 Self::new(StatusCode::CONFLICT, 6, "no_room", "the network has no room for that", detail)
             }
             NodeError::Unavailable(_) | NodeError::Busy(_) => Self::unavailable(detail),
+            NodeError::Partitioned(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 6, "partitioned", "no quorum is in reach", detail)
+                    .hint("nothing was stored or sent; see whether those nodes run and can be reached: when they are back the node goes on by itself, then try again")
+                    .retry_after(PARTITIONED_RETRY)
+            }
             NodeError::Stopping => Self::unavailable(detail)
                 .hint("the node's log says why; when it runs again, run the same command again"),
             NodeError::Verification(_) => {

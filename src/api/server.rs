@@ -22,7 +22,7 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    access, bundle, chain, evidence, files, linger, measured, page, sharing, sign_in, snapshots, stats, storage,
+    access, bundle, chain, evidence, files, linger, measured, network, page, sharing, sign_in, snapshots, stats, storage,
     tables, tree, uploads, validator,
 };
 use crate::node::Handle;
@@ -168,6 +168,7 @@ fn router(api: Api, guard: Guard) -> Router {
     Router::from(routes())
         .merge(page::routes())
         .fallback(|| async { Problem::not_found("there is no such route") })
+        .layer(from_fn_with_state(api.clone(), network::mark))
         .layer(from_fn_with_state(guard.clone(), auth::identify))
         .layer(from_fn(problem_bodies))
         .layer(from_fn_with_state(guard, auth::same_origin))

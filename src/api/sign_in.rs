@@ -360,7 +360,7 @@ pub async fn password(
         (Who::Owner, None) => return Err(Problem::clash("the node's own token has no password: give a user's name")),
     };
     api.accounts.try_from(client.network())?;
-    api.handle.takes_in()?;
+    api.handle.has_room()?;
     let accounts = api.accounts.clone();
     let from = client.network();
     finish(async move { accounts.change_password((name, &caller), from, old, new).await }).await?;

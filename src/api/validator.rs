@@ -52,6 +52,9 @@ pub struct StakeView {
     /// The node that takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<String>,
+    /// Since when the answering node has not heard it, milliseconds since 1970, if it votes and is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_since_ms: Option<u64>,
 }
 
 /// What the validators of now bear.
@@ -75,6 +78,9 @@ pub struct QuorumView {
 pub struct ValidatorStatusView {
     /// The answering node.
     pub node: String,
+    /// Its clock, milliseconds since 1970.
+    #[serde(default)]
+    pub time_ms: u64,
     /// Height of the last final block.
     pub height: u64,
     /// The epoch of the next block.
@@ -221,6 +227,7 @@ fn stake_view(stake: &Stake, power: u64, wanted_power: u64, name: Option<String>
         punished: stake.punished,
         jailed_until_epoch: stake.jailed.filter(|_| !stake.punished).map(|epoch| epoch.get()),
         successor: stake.successor.map(|node| node.to_string()),
+        away_since_ms: None,
     }
 }
 
@@ -232,12 +239,18 @@ pub async fn status(State(api): State<Api>) -> Result<Json<ValidatorStatusView>,
     let nodes = api.handle.nodes()?;
     let params = &standing.params;
     let next = standing.height.next().unwrap_or(standing.height);
+    let missing = &api.handle.standing().verdict.missing;
     let view = |stake: &Stake| {
         let (power, wanted) = (power_of(&standing.set, &stake.node), stake.wanted(&params.validators));
-        stake_view(stake, power, wanted, fill::name_of(&stake.node, &nodes))
+        let away = missing.iter().find(|missing| missing.node == stake.node);
+        StakeView {
+            away_since_ms: away.map(|missing| missing.since.get()),
+            ..stake_view(stake, power, wanted, fill::name_of(&stake.node, &nodes))
+        }
     };
     Ok(Json(ValidatorStatusView {
         node: api.handle.identity().node.to_string(),
+        time_ms: api.handle.clock().now().get(),
         height: standing.height.get(),
         epoch: params.epoch_of(next).get(),
         looked_at: looked_at(params, next).get(),

@@ -67,6 +67,10 @@ pub struct StatusView {
     /// Why it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the network looks from here, and who is away.
+    pub network: super::network::NetworkView,
+    /// Whether more may be final elsewhere than this node knows of.
+    pub stale: bool,
     /// The account in its keystore, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,

@@ -1,5 +1,7 @@
 //! Client: HTTP to the running node of a home.
 
+use std::io::{self, Write};
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +11,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::errors::{CliError, Exit};
+use crate::api::network::STALE;
 use crate::api::views::{ProblemView, StatusView};
 use crate::node::home::Home;
 
@@ -56,6 +59,7 @@ impl Client {
     pub async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|error| self.failed(&error))?;
         if response.status().is_success() {
+            tell_age(&response);
             return Ok(response);
         }
         Err(problem(response).await.into())
@@ -102,6 +106,19 @@ impl Client {
         let message = format!("the node of {dir} at {} {what}{cause}", self.base);
         CliError::new(code, message).hint(format!("see {}", self.home.log().display()))
     }
+}
+
+/// Says, once for each run, that the node may know less than is final.
+fn tell_age(response: &Response) {
+    static TOLD: Once = Once::new();
+    let Some(seconds) = response.headers().get(STALE).and_then(|seconds| seconds.to_str().ok()) else { return };
+    TOLD.call_once(|| {
+        let text = format!(
+            "the node last learnt of a final block {seconds} s ago: what it shows may be older than what is final"
+        );
+        // Nobody reads stderr, then.
+        let _ = writeln!(io::stderr(), "warning: {text}; see `trullo ledger status`");
+    });
 }
 
 /// What the node says is wrong.

@@ -14,6 +14,7 @@ use super::client::Client;
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::files::{describe, resolve};
 use super::output::{age, facts, short, size, table};
+use crate::api::network::NetworkView;
 use crate::api::views::{AccountView, BlockView, NodeView, StatusView, TxView, ValidatorView};
 
 const STATUS: &str = "Examples:
@@ -223,6 +224,17 @@ async fn events(context: &Context, client: &Client, since: Option<u64>) -> Resul
     Ok(())
 }
 
+/// The network in a line; then who is away, if anybody is.
+fn network_text(network: &NetworkView) -> String {
+    let missing = network.missing.iter().map(|missing| missing.name.clone().unwrap_or_else(|| short(&missing.node)));
+    let missing: Vec<_> = missing.collect();
+    let power = format!("power {} of {} in reach, quorum {}", network.power_heard, network.power, network.power_quorum);
+    match missing.is_empty() {
+        true => format!("{}, {power}", network.state),
+        false => format!("{}, {power}, missing: {}", network.state, missing.join(", ")),
+    }
+}
+
 fn status_text(status: &StatusView) -> String {
     let leader = status.leader_name.clone().unwrap_or_else(|| short(&status.leader));
     let ready = match (&status.reason, status.ready) {
@@ -240,6 +252,7 @@ fn status_text(status: &StatusView) -> String {
         ("final since", age(status.finalized_age_ms)),
         ("epoch, view", format!("{}, {} led by {leader}", status.epoch, status.view)),
         ("validators", status.validators.to_string()),
+        ("network", network_text(&status.network)),
         ("peers", status.peers.to_string()),
         ("reached at", status.addresses.join("\n")),
         ("waiting", format!("{} transactions, {}", status.mempool_txs, size(status.mempool_bytes))),

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
-use super::output::{facts, short, table};
+use super::output::{age, facts, short, table};
 use crate::api::validator::{
     JoinRequest, OfNodeRequest, OutlookView, ProtocolView, QuorumView, ReadyRequest, RotateRequest, StakeView,
     ValidatorStatusView,
@@ -269,7 +269,10 @@ fn overview(status: &ValidatorStatusView) -> String {
         let mark = if stake.node == status.node { "* " } else { "" };
         [
             format!("{mark}{name}"),
-            state_of(stake),
+            match stake.away_since_ms {
+                Some(since) => format!("{}, away for {}", state_of(stake), age(status.time_ms.saturating_sub(since))),
+                None => state_of(stake),
+            },
             stake.power.to_string(),
             stake.wanted_power.to_string(),
             stake.stake.to_string(),

@@ -18,8 +18,10 @@ use super::gossip::{self, Topics};
 use super::request;
 use crate::types::{ChainId, limits};
 
-const PING_EACH: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection over which nothing comes back is closed within these two, so that the next one is tried: where packets
+/// vanish, a connection's own repetitions come ever more seldom.
+const PING_EACH: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read from a connection at once, at most.
 const READ_AHEAD: usize = 64 << 10;
 /// Streams of one connection that are under negotiation at once.

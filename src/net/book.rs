@@ -61,6 +61,8 @@ struct Peer {
     identified: bool,
     presence: Option<(Presence, Instant)>,
     rtt: Option<Duration>,
+    /// When it last answered a ping of this node.
+    answered: Option<Instant>,
     penalty: Penalty,
     banned_until: Option<Instant>,
     dialing: bool,
@@ -81,6 +83,7 @@ impl Peer {
             identified: false,
             presence: None,
             rtt: None,
+            answered: None,
             penalty: Penalty::none(now),
             banned_until: None,
             dialing: false,
@@ -205,10 +208,19 @@ impl Book {
         true
     }
 
-    pub(super) fn measured(&mut self, node: NodeId, rtt: Duration) {
+    /// It answered a ping.
+    pub(super) fn measured(&mut self, node: NodeId, rtt: Duration, now: Instant) {
         if let Some(peer) = self.peer(&node) {
             peer.rtt = Some(rtt);
+            peer.answered = Some(now);
         }
+    }
+
+    /// How long ago the node answered this one, and how long ago its own word came, by whatever way.
+    pub(super) fn heard_of(&self, node: &NodeId, now: Instant) -> (Option<Duration>, Option<Duration>) {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let Some(peer) = self.peers.get(node) else { return (None, None) };
+        (peer.answered.map(age), peer.presence.as_ref().map(|(_, at)| age(*at)))
     }
 
     /// A connection stands. It counts when the peer has said which chain it follows.

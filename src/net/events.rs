@@ -58,7 +58,7 @@ impl Driver {
                 self.on_identified(peer_id, info);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match (node_id(&peer), result) {
-                (Some(node), Ok(rtt)) => lock(&self.book).measured(node, rtt),
+                (Some(node), Ok(rtt)) => lock(&self.book).measured(node, rtt, Instant::now()),
                 (_, Err(error)) => {
                     tracing::debug!(%peer, %error, "no answer to a ping");
                     self.swarm.close_connection(connection);

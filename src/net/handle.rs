@@ -162,6 +162,11 @@ impl NetHandle {
     pub fn peers(&self) -> Vec<PeerInfo> {
         lock(&self.shared.book).snapshot(Instant::now())
     }
+    /// For each of the nodes, how long ago it answered this one, and how long ago its own word came, by whatever way.
+    pub fn heard(&self, nodes: &[NodeId]) -> Vec<(Option<Duration>, Option<Duration>)> {
+        let (book, now) = (lock(&self.shared.book), Instant::now());
+        nodes.iter().map(|node| book.heard_of(node, now)).collect()
+    }
     /// Who is connected and of this chain, and every change of it.
     pub fn connected(&self) -> watch::Receiver<Arc<BTreeSet<NodeId>>> {
         self.shared.connected.clone()

@@ -63,6 +63,8 @@ async fn accuse(handle: &Handle, accusation: Accusation) -> Result<(), NodeError
     if !is_due(handle, &accusation)? {
         return Ok(());
     }
+    // Without a quorum in reach it would be refused, and what was seen is told only once.
+    handle.quorum().await?;
     match handle.act(Action::Accuse(Box::new(accusation)), WITHIN).await {
         // Somebody was quicker.
         Ok(_) | Err(NodeError::Rejected { code: "punished" | "no_stake" | "no_node", .. }) => Ok(()),

@@ -16,6 +16,7 @@ use super::clock::{Clock, random_pause};
 use super::disk::Low;
 use super::files::spool::Spool;
 use super::metrics::Metrics;
+use super::partition::Standing;
 use super::slots::damage::Lacking;
 use crate::config::Config;
 use crate::crypto::keys::AccountKeys;
@@ -97,6 +98,9 @@ pub enum NodeError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+    /// No quorum of validators is in reach, so that nothing can become final.
+    #[error("{0}")]
+    Partitioned(String),
 }
 
 /// What a node is.
@@ -129,6 +133,7 @@ pub(super) struct Inner {
     pub chain: mpsc::Sender<Input>,
     pub status: watch::Receiver<Option<ChainStatus>>,
     pub disk: watch::Receiver<Option<Low>>,
+    pub standing: watch::Receiver<Arc<Standing>>,
     pub actors: Actors,
     pub access: Option<AccessKeys>,
     pub clock: Clock,
@@ -223,8 +228,13 @@ impl Handle {
     pub fn disk_low(&self) -> Option<Low> {
         *self.inner.disk.borrow()
     }
-    /// Errors: `DiskLow` while nothing new can be taken in.
+    /// Errors: `DiskLow` while nothing new can be taken in, `Partitioned` while it could not become final.
     pub fn takes_in(&self) -> Result<(), NodeError> {
+        self.has_room()?;
+        self.reaches_a_quorum()
+    }
+    /// Errors: `DiskLow` while nothing new can be written.
+    pub fn has_room(&self) -> Result<(), NodeError> {
         self.disk_low().map_or(Ok(()), |low| Err(NodeError::DiskLow(low)))
     }
     /// The clock.
@@ -288,7 +298,7 @@ impl Handle {
         Ok(read_record(&self.snapshot()?, key)?)
     }
 
-    /// Verifies a transaction and takes it in. Errors: `Bad`, `Refused`, `Busy`, `DiskLow`, `Store`.
+    /// Verifies a transaction and takes it in. Errors: `Bad`, `Refused`, `Busy`, `DiskLow`, `Partitioned`, `Store`.
     pub async fn submit(&self, tx: Tx) -> Result<TxId, NodeError> {
         self.takes_in()?;
         let tx =

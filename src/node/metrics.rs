@@ -10,6 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::chain_levels::ChainLevels;
 use super::handle::Handle;
 use super::keeper::counts::Counts;
+use super::partition::Reach;
 use crate::net;
 
 type Level = Gauge<i64, AtomicI64>;
@@ -49,6 +50,11 @@ struct Levels {
     slot_free_bytes: Level,
     slot_freed_bytes: Count,
     behind_blocks: Level,
+    partitioned: Level,
+    halted: Level,
+    validators_missing: Level,
+    power_heard: Level,
+    power_quorum: Level,
     database_bytes: Level,
     resident_bytes: Level,
 }
@@ -65,6 +71,13 @@ impl Metrics {
         registry.register_with_unit("finalized_age", age, Unit::Seconds, l.finalized_age.clone());
         let behind = "Blocks that validators have as final and this node does not";
         registry.register("behind_blocks", behind, l.behind_blocks.clone());
+        let partitioned = "1 while validators of less weight than a quorum are in reach and nothing becomes final here";
+        registry.register("partitioned", partitioned, l.partitioned.clone());
+        registry.register("halted", "1 while a quorum is in reach and nothing becomes final", l.halted.clone());
+        let missing = "Validators that this node has not heard for some seconds";
+        registry.register("validators_missing", missing, l.validators_missing.clone());
+        registry.register("validators_power_heard", "Voting weight in reach, its own with it", l.power_heard.clone());
+        registry.register("validators_power_quorum", "Voting weight that makes a block final", l.power_quorum.clone());
         registry.register("epoch", "Current epoch", l.epoch.clone());
         registry.register("view", "Current view of the epoch", l.view.clone());
         registry.register("validators", "Validators of the epoch", l.validators.clone());
@@ -134,6 +147,12 @@ impl Levels {
             self.mempool_bytes.set(count(mempool.bytes()));
         }
         self.behind_blocks.set(signed(handle.behind()));
+        let verdict = &handle.standing().verdict;
+        self.partitioned.set(i64::from(verdict.reach == Reach::Partitioned));
+        self.halted.set(i64::from(verdict.reach == Reach::Halted));
+        self.validators_missing.set(count(verdict.missing.len()));
+        self.power_heard.set(signed(verdict.heard));
+        self.power_quorum.set(signed(verdict.quorum));
         self.peers_connected.set(count(handle.net().connected().borrow().len()));
         if let Some(Ok(usage)) = handle.slots().map(crate::store::Slots::usage) {
             self.slots.set(signed(usage.slots));

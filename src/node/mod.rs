@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod links;
 pub mod measured;
 pub mod metrics;
+pub mod partition;
 pub mod slots;
 pub mod start;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{accuse, files, gossip, keeper, slots};
+use super::{accuse, files, gossip, keeper, partition, slots};
 use crate::config::{Config, Net};
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -156,6 +156,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let (outbox, outgoing) = mpsc::channel(limits::CHAIN_INBOX_MAX);
     let (status_in, status) = watch::channel(None);
     let (low, disk) = watch::channel(None);
+    let (judged, standing) = watch::channel(Arc::default());
     let watching = disk::watch(home.clone(), config.node.disk_reserve.get(), low, chain_in.clone(), stop.clone());
     let beacon = BeaconChain::of(&signer.seed(), 0);
     let beacon_head = beacon.head();
@@ -204,6 +205,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         chain: chain_in,
         status,
         disk,
+        standing,
         actors: Actors::default(),
         access,
         clock,
@@ -218,6 +220,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let handle = Handle::new(Arc::new(inner), account);
     gossip::recall(&handle);
     handle.spawn(watching);
+    handle.spawn(partition::watch(handle.clone(), judged));
     handle.spawn(end_with_local(handle.clone()));
     handle.spawn(gossip::receive(handle.clone(), gossip));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));

@@ -40,6 +40,7 @@ pub fn of_node(failed: NodeError) -> S3Error {
         | NodeError::Timeout { .. }
         | NodeError::Unavailable(_)
         | NodeError::Busy(_)
+        | NodeError::Partitioned(_)
         | NodeError::Stopping => error(S3ErrorCode::ServiceUnavailable, text),
         NodeError::Verification(_) | NodeError::Store(_) | NodeError::Slots(_) => {
             tracing::error!(

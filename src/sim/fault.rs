@@ -3,6 +3,9 @@
 //! Without the feature `planted-bugs` none can be switched on, and `Planted` has no size. Faults of the core itself are in
 //! `consensus::planted`.
 
+use super::options::Options;
+use crate::consensus::planted as consensus;
+
 /// Something that the application does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerFault {
@@ -41,4 +44,40 @@ impl Planted {
     pub const fn has(self, _: LedgerFault) -> bool {
         false
     }
+}
+
+/// What the application does wrong.
+#[cfg(feature = "planted-bugs")]
+pub fn ledger_fault(options: &Options) -> Planted {
+    Planted::this(options.ledger_fault)
+}
+
+/// What the application does wrong.
+#[cfg(not(feature = "planted-bugs"))]
+pub fn ledger_fault(_: &Options) -> Planted {
+    Planted::default()
+}
+
+/// The rules that every replica leaves out.
+#[cfg(feature = "planted-bugs")]
+pub fn planted(options: &Options) -> consensus::Planted {
+    options.bug.map_or_else(consensus::Planted::none, |bug| consensus::Planted::these(&[bug]))
+}
+
+/// The rules that every replica leaves out.
+#[cfg(not(feature = "planted-bugs"))]
+pub fn planted(_: &Options) -> consensus::Planted {
+    consensus::Planted::none()
+}
+
+/// Whether a restored validator signs at once.
+#[cfg(feature = "planted-bugs")]
+pub fn restore_signs(options: &Options) -> bool {
+    options.restore_signs
+}
+
+/// Whether a restored validator signs at once.
+#[cfg(not(feature = "planted-bugs"))]
+pub fn restore_signs(_: &Options) -> bool {
+    false
 }

@@ -18,6 +18,7 @@ mod options;
 mod plan;
 mod ring;
 mod script;
+mod shape;
 mod shell;
 mod trace;
 mod traffic;
@@ -27,6 +28,7 @@ mod world;
 pub use fault::LedgerFault;
 pub use options::{Options, OptionsError, Scenario, UnknownScenario, VALIDATORS_MIN};
 pub use ring::{CHAIN, GENESIS, VALIDATORS_MAX};
+pub use shape::Mark;
 pub use verdict::{Failure, Said, Verdict};
 
 use world::World;
@@ -48,6 +50,12 @@ pub struct Outcome {
     pub events: u64,
     /// Virtual time that passed, milliseconds.
     pub millis: u64,
+    /// Heights when links were cut, came back, and when all faults ended.
+    pub marks: Vec<Mark>,
+    /// Virtual time from the end of the faults to the next final block on every machine, milliseconds.
+    pub recovered: Option<u64>,
+    /// The longest time of a view in the run, milliseconds.
+    pub view_cap: u64,
     /// Settings, roles and faults with their virtual times, for people.
     pub schedule: String,
     /// Hash of everything that happened, hexadecimal.

@@ -45,6 +45,13 @@ scenarios! {
     Stale = "stale": "f scripted validators propose on old certificates and hide new ones, while messages are lost";
     ForkingTwins = "forking-twins": "f+1 validators run twice across a partition: must fork";
     ForkingLeaders = "forking-leaders": "f+1 scripted validators across a partition: must fork";
+    Halves = "halves": "nothing but two halves: 2+2, 3+2, 4+3; none has a quorum";
+    Minority = "minority": "nothing but f validators cut off: 3+1, 5+2; the others go on";
+    Ring = "ring": "nothing but links to two neighbours each";
+    Bridge = "bridge": "nothing but two groups with one validator in both";
+    OneWay = "one-way": "nothing but messages of one half that do not reach the other";
+    Cascade = "cascade": "one after another is cut off from all, f+1 in the end, and one comes back";
+    Flapping = "flapping": "the links between two halves come and go every second";
 }
 
 impl Scenario {

@@ -9,6 +9,7 @@ use std::fmt;
 use super::dice::Dice;
 use super::options::{Options, Scenario};
 use super::script::Habits;
+use super::shape;
 
 /// Runs in which the weights are unequal, in a hundred.
 const WEIGHTED_PERCENT: u64 = 25;
@@ -176,7 +177,14 @@ impl Mix {
     fn draw(scenario: Scenario, spare: usize, faulty: usize, dice: &mut Dice) -> Self {
         let none = Self::default();
         let mut mix = match scenario {
-            Scenario::Calm => return none,
+            Scenario::Calm
+            | Scenario::Halves
+            | Scenario::Minority
+            | Scenario::Ring
+            | Scenario::Bridge
+            | Scenario::OneWay
+            | Scenario::Cascade
+            | Scenario::Flapping => return none,
             Scenario::Mixed | Scenario::Ledger => Self::swarm(spare, dice),
             Scenario::Loss => Self { loss: true, delay: true, ..none },
             Scenario::Partitions => Self { partitions: 4, clogs: dice.percent(40), loss: dice.percent(30), ..none },
@@ -271,7 +279,11 @@ impl Plan {
             places,
         };
         plan.draw_faults(&mix, options.scenario, &mut dice);
-        if plan.live {
+        if let Some((faults, end)) = shape::faults(options.scenario, plan.places.len(), &mut Dice::new(options.seed, 4))
+        {
+            plan.faults.extend(faults);
+            plan.heal_at = end;
+        } else if plan.live {
             plan.draw_weights(&mut Dice::new(options.seed, 3));
         }
         plan

@@ -28,6 +28,7 @@ use super::options::Options;
 use super::plan::{Fault, Plan, Role, Weather};
 use super::ring::{GENESIS, Ring};
 use super::script::Script;
+use super::shape::{self, Mark};
 use super::trace::Trace;
 use super::traffic::Traffic;
 use super::verdict::{Failure, Verdict};
@@ -103,6 +104,9 @@ pub struct World {
     /// Most views in a row that faulty leaders have.
     views_in_a_row: u64,
     events: u64,
+    marks: Vec<Mark>,
+    /// Time from the end of the faults to the next final block on every machine.
+    recovered: Option<u64>,
 }
 
 impl World {
@@ -115,7 +119,7 @@ impl World {
             genesis: traffic.genesis.clone(),
             set: ring.set().clone(),
             capacity: traffic.capacity,
-            planted: ledger_fault(options),
+            planted: fault::ledger_fault(options),
         });
         let app = |node| -> Box<dyn App> {
             match &common {
@@ -147,8 +151,8 @@ impl World {
         };
         let machines = plan.places.iter().map(machine).collect();
         let mut world = Self {
-            planted: planted(options),
-            restore_signs: restore_signs(options),
+            planted: fault::planted(options),
+            restore_signs: fault::restore_signs(options),
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
@@ -163,6 +167,8 @@ impl World {
             views_to_goal: None,
             views_in_a_row: views_in_a_row(&plan, &ring),
             events: 0,
+            marks: Vec::new(),
+            recovered: None,
             ring,
             plan,
         };
@@ -221,6 +227,9 @@ impl World {
             transactions: self.checker.books.as_ref().map_or(0, |books| books.transactions),
             events: self.events,
             millis: self.now,
+            marks: self.marks,
+            recovered: self.recovered,
+            view_cap: self.plan.pacing[3],
             trace_hash,
             trace,
             verdict,
@@ -238,6 +247,9 @@ impl World {
         let goal = self.goal?;
         if !self.plan.live {
             return (self.now > self.plan.heal_at + 100).then_some(Verdict::Clean);
+        }
+        if self.recovered.is_none() && self.laggard(goal - HEIGHTS_AFTER + 1).is_none() {
+            self.recovered = Some(self.now - self.plan.heal_at);
         }
         let (views, allowed) = (self.checker.views(), self.views_allowed());
         if self.checker.height() >= goal {
@@ -275,14 +287,17 @@ impl World {
 
     fn laggard(&self, goal: u64) -> Option<usize> {
         let up = |at: &usize| is_honest(&self.machines[*at].place.role) && !self.is_dead(*at);
-        let height = |at: usize| self.machines[at].running.as_ref().map_or(0, |running| running.chain.height());
-        (0..self.machines.len()).filter(up).find(|at| height(*at) < goal)
+        (0..self.machines.len()).filter(up).find(|at| self.height(*at) < goal)
+    }
+
+    fn height(&self, at: usize) -> u64 {
+        self.machines[at].running.as_ref().map_or(0, |running| running.chain.height())
     }
 
     fn stalled(&self) -> Verdict {
         let wanted = self.goal.unwrap_or(HEIGHTS_AFTER);
         let at = self.laggard(wanted).unwrap_or(0);
-        let height = self.machines[at].running.as_ref().map_or(0, |running| running.chain.height());
+        let height = self.height(at);
         let waited = self.now.saturating_sub(self.plan.heal_at);
         Verdict::Failed { failure: Failure::Stall { at, height, wanted, waited }, at: self.now }
     }
@@ -380,8 +395,14 @@ impl World {
                 }
             }
             Fault::Pause(at, length) => self.machines[at].paused_until = self.now + length,
-            Fault::Partition(_, cut) => self.network.partition(&cut),
-            Fault::Mend => self.network.partition(&[]),
+            Fault::Partition(shape, cut) => {
+                self.mark(shape, shape::gone(&cut, self.machines.len()));
+                self.network.partition(&cut);
+            }
+            Fault::Mend => {
+                self.mark("mend", Vec::new());
+                self.network.partition(&[]);
+            }
             Fault::Clog(at) => self.network.clog(at),
             Fault::Unclog(at) => {
                 let go = self.network.unclog(at);
@@ -424,8 +445,14 @@ impl World {
         self.start(at);
     }
 
+    fn mark(&mut self, what: &str, gone: Vec<usize>) {
+        let heights = (0..self.machines.len()).map(|at| self.height(at)).collect();
+        self.marks.push(Mark { at: self.now, what: what.to_owned(), gone, heights });
+    }
+
     fn heal(&mut self) {
         self.trace.line(|| format!("{:>6} -- all faults end", self.now));
+        self.mark("heal", Vec::new());
         self.goal = Some(self.checker.height() + HEIGHTS_AFTER);
         self.checker.heal();
         let go = self.network.heal(Weather::FAIR);
@@ -462,34 +489,4 @@ fn views_in_a_row(plan: &Plan, ring: &Ring) -> u64 {
         most = row.max(most);
     }
     equal.max(most) + 1
-}
-
-#[cfg(feature = "planted-bugs")]
-fn ledger_fault(options: &Options) -> fault::Planted {
-    fault::Planted::this(options.ledger_fault)
-}
-
-#[cfg(not(feature = "planted-bugs"))]
-fn ledger_fault(_: &Options) -> fault::Planted {
-    fault::Planted::default()
-}
-
-#[cfg(feature = "planted-bugs")]
-fn planted(options: &Options) -> Planted {
-    options.bug.map_or_else(Planted::none, |bug| Planted::these(&[bug]))
-}
-
-#[cfg(not(feature = "planted-bugs"))]
-fn planted(_: &Options) -> Planted {
-    Planted::none()
-}
-
-#[cfg(feature = "planted-bugs")]
-fn restore_signs(options: &Options) -> bool {
-    options.restore_signs
-}
-
-#[cfg(not(feature = "planted-bugs"))]
-fn restore_signs(_: &Options) -> bool {
-    false
 }

@@ -14,6 +14,7 @@ mod keepers;
 mod machines;
 mod nodes;
 mod page;
+mod partitions;
 mod processes;
 mod promise;
 mod quorum;

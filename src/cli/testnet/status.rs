@@ -30,6 +30,8 @@ pub struct NodeStatus {
     pub height: Option<u64>,
     /// The state root after that block.
     pub state_root: Option<String>,
+    /// How the network looks from it: ok, behind, halted or partitioned.
+    pub network: Option<String>,
     /// Whether it runs, answers and is ready.
     pub ok: bool,
     /// Why not.
@@ -73,6 +75,7 @@ pub async fn one(state: &State, node: &NodeState) -> Result<NodeStatus> {
         api: node.api.clone(),
         height: None,
         state_root: None,
+        network: None,
         ok: false,
         reason: None,
     };
@@ -88,6 +91,7 @@ pub async fn one(state: &State, node: &NodeState) -> Result<NodeStatus> {
         Ok(view) => {
             status.height = Some(view.height);
             status.state_root = Some(view.state_root);
+            status.network = Some(view.network.state);
             status.ok = view.ready;
             status.reason = view.reason;
         }
