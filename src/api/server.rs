@@ -22,8 +22,8 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    access, bundle, chain, evidence, files, linger, measured, network, page, sharing, sign_in, snapshots, stats, storage,
-    tables, tree, uploads, validator,
+    access, bundle, chain, evidence, files, linger, measured, network, page, sharing, sign_in, snapshots, stats,
+    storage, tables, tree, uploads, validator,
 };
 use crate::node::Handle;
 
