@@ -88,6 +88,9 @@ pub struct ValidatorStatusView {
     pub unbonding_epochs: u32,
     /// The stakes.
     pub stakes: Vec<StakeView>,
+    /// Why the answering node signs nothing though it is a validator or may be one, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<String>,
 }
 
 /// Body of `POST /v1/validator/join`.
@@ -213,6 +216,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<ValidatorStatusView>,
         stake_unit: params.validators.stake_unit,
         unbonding_epochs: params.validators.unbonding_epochs,
         stakes: standing.stakes.iter().map(view).collect(),
+        signing: api.handle.status().as_ref().and_then(super::signing::silence),
     }))
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet, tools,
-    tree, user, validator, verify,
+    account, backup, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet,
+    tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -89,6 +89,10 @@ const VALIDATOR: &str = "Examples:
   trullo validator status
   trullo validator quorum
   trullo --home ~/net validator join --stake 5000 --dry-run";
+const BACKUP: &str = "Examples:
+  trullo --home net/user-1 backup create /mnt/usb/user-1
+  trullo backup verify /mnt/usb/user-1
+  trullo --home ~/again backup restore /mnt/usb/user-1";
 const CONFIG: &str = "Examples:
   trullo --home net/user-1 config show";
 
@@ -162,6 +166,9 @@ pub enum Command {
     /// Validators: stakes, the quorum, joining and leaving
     #[command(subcommand, after_long_help = VALIDATOR)]
     Validator(validator::Verb),
+    /// Copy a node's home while it runs, and bring it back
+    #[command(subcommand, after_long_help = BACKUP)]
+    Backup(backup::Verb),
     /// Look at the configuration
     #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{facts, short, table};
+use super::signing;
 use crate::api::validator::{
     JoinRequest, OfNodeRequest, OutlookView, QuorumView, RotateRequest, StakeView, ValidatorStatusView,
 };
@@ -96,6 +97,9 @@ pub enum Verb {
     /// Show how much power makes a block final, and how much may fail
     #[command(after_long_help = QUORUM)]
     Quorum,
+    /// What the node's key has signed, and whether it may
+    #[command(subcommand)]
+    Signing(signing::Verb),
 }
 
 /// Whether anything is to happen.
@@ -125,6 +129,9 @@ impl OfNode {
 
 /// Runs `trullo validator`.
 pub fn run(context: &Context, verb: &Verb) -> Result<()> {
+    if let Verb::Signing(verb) = verb {
+        return signing::run(context, verb);
+    }
     let client = context.client()?;
     let kept = "it may still become final; see `trullo validator status`";
     let status = || block_on(NOTHING_CHANGED, client.get::<ValidatorStatusView>("/v1/validator/status"));
@@ -152,6 +159,8 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
             block_on(kept, client.post("/v1/validator/rotate-key", &request))?
         }
         Verb::Unjail(of) => block_on(kept, client.post("/v1/validator/unjail", &of.request()))?,
+        // Needs no running node.
+        Verb::Signing(_) => return Ok(()),
     };
     context.out.result(&outlook, || describe(&outlook))?;
     Ok(())
@@ -199,6 +208,7 @@ fn overview(status: &ValidatorStatusView) -> String {
         ("stake", format!("{} credits for one unit of power", status.stake_unit)),
         ("unbonding", format!("{} epochs", status.unbonding_epochs)),
     ];
+    rows.extend(status.signing.clone().map(|why| ("signs nothing", why)));
     rows.extend(quorum_rows(&status.quorum));
     let row = |stake: &StakeView| {
         let name = stake.name.clone().unwrap_or_default();

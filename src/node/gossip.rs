@@ -9,7 +9,7 @@ use super::handle::{Handle, NodeError};
 use crate::consensus::evidence::Evidence;
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
 use crate::types::{Height, NodeId, TxId, limits};
-use crate::wire::{self, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
+use crate::wire::{self, Envelope, Presence, SignedQuestion, Topic, Tx, ValidatorSet, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -293,6 +293,13 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
         Method::Status => {
             let height = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
             request.answer(wire::encode(&height).into()).await;
+        }
+        Method::Signed => {
+            let Ok(question) = wire::decode::<SignedQuestion>(&request.data, 8) else { return };
+            let validates = handle.status().is_some_and(|status| status.set.index_of(&request.from).is_some());
+            let now = handle.clock().now();
+            let answer = handle.inner.book.lock().answer(request.from, question.process, validates, now);
+            request.answer(wire::encode(&answer).into()).await;
         }
         Method::Block => {
             let Ok(hash) = wire::decode(&request.data, 32) else { return };

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::access::AccessKeys;
 use super::acting::{Actor, Actors};
 use super::app::read_record;
+use super::chain::book::SharedBook;
 use super::chain::{ChainStatus, Input};
 use super::clock::{Clock, random_pause};
 use super::disk::Low;
@@ -126,6 +127,7 @@ pub(super) struct Inner {
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,
     pub status: watch::Receiver<Option<ChainStatus>>,
+    pub book: SharedBook,
     pub disk: watch::Receiver<Option<Low>>,
     pub actors: Actors,
     pub access: Option<AccessKeys>,
@@ -241,7 +243,8 @@ impl Handle {
     pub fn stop_token(&self) -> &CancellationToken {
         &self.inner.stop
     }
-    pub(super) fn local(&self) -> &Local {
+    /// The node's own database.
+    pub fn local(&self) -> &Local {
         &self.inner.local
     }
     pub(super) fn spool(&self) -> Spool {

@@ -7,6 +7,7 @@ pub mod access;
 mod accuse;
 mod acting;
 pub mod app;
+pub mod backup;
 pub mod beacon;
 pub mod bundle;
 pub mod chain;
@@ -21,6 +22,7 @@ pub mod keeper;
 pub mod links;
 pub mod measured;
 pub mod metrics;
+pub mod signing;
 pub mod slots;
 pub mod start;
 #[cfg(test)]

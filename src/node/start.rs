@@ -14,13 +14,14 @@ use super::access::AccessKeys;
 use super::acting::Actors;
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
+use super::chain::book::SharedBook;
 use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
 use super::clock::Clock;
 use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{accuse, files, gossip, keeper, slots};
+use super::{accuse, files, gossip, home, keeper, slots};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -162,12 +163,15 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         accusations: accusations.clone(),
         validates: false,
     };
+    let book = SharedBook::default();
+    let process = home::random().map_err(|error| NodeFailure::Setting(error.to_string()))?;
     let setup = Setup {
         db: store,
         key: key.clone(),
         config: core,
         set,
-        silent_until: None,
+        book: book.clone(),
+        process: u64::from_be_bytes(process),
         links,
         exec: commands,
         inbox: Inbox { inputs, messages },
@@ -196,6 +200,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         mempool,
         chain: chain_in,
         status,
+        book,
         disk,
         actors: Actors::default(),
         access,
