@@ -15,9 +15,9 @@ use crate::types::{Millis, NodeId, Round, limits};
 use crate::wire::certificate::Statement;
 use crate::wire::{Header, Message, SignedAnswer};
 
-/// How long a validator waits for others before its first signature.
+/// How long the others have for an answer before they are asked again.
 pub const ASK_WITHIN: Millis = Millis::new(2_000);
-/// How long it waits for the rest of them when more than a third of the weight has answered.
+/// How long a validator waits for the rest of them when enough have answered.
 const ASK_PATIENCE: Millis = Millis::new(300);
 /// How often it asks in quarantine: two that are silent notice each other by nothing else.
 const ASK_AGAIN: Millis = Millis::new(5_000);
@@ -47,7 +47,8 @@ pub(super) struct Guard {
     /// Final blocks from there on.
     listened: u64,
     process: u64,
-    asked: Millis,
+    /// Until when the rest of the others are waited for.
+    patience: Option<Millis>,
     ask: Option<Millis>,
     answered: BTreeSet<NodeId>,
     /// Who knows of another process with the key.
@@ -69,7 +70,7 @@ impl Guard {
             young: None,
             listened: 0,
             process,
-            asked: now,
+            patience: Some(now.saturating_add(ASK_PATIENCE)),
             ask: silence.map(|_| now),
             answered: BTreeSet::new(),
             told_of_another: BTreeSet::new(),
@@ -87,11 +88,7 @@ impl Guard {
     /// When `attend` is to be called next.
     pub fn due(&self) -> Option<Millis> {
         match self.silence {
-            Some(Silence::Asking) => {
-                let patience = self.asked.saturating_add(ASK_PATIENCE);
-                let end = self.asked.saturating_add(ASK_WITHIN);
-                Some(self.ask.unwrap_or(if self.answered.is_empty() { end } else { patience.min(end) }))
-            }
+            Some(Silence::Asking) => self.ask.into_iter().chain(self.patience).min(),
             Some(Silence::Quarantined(_)) => self.ask,
             None => None,
         }
@@ -226,7 +223,9 @@ impl<L: Links> Chain<L> {
         members.filter(|member| nodes.contains(&member.node)).map(|member| member.power).sum()
     }
 
-    /// Asks the others when it is time to, and begins to sign when enough of them have answered or none is to be expected to.
+    /// Asks the others when it is time to, and begins to sign when all of them have answered, or after a moment so many that
+    /// they and this node are a quorum: without that nothing could become final anyway. Who is silent answers too, so no
+    /// two wait for each other.
     pub(super) fn attend(&mut self, events: &mut VecDeque<Event>) {
         let now = self.clock.now();
         if self.guard.silence.is_none() {
@@ -235,16 +234,18 @@ impl<L: Links> Chain<L> {
         let others: Vec<_> =
             self.set.members().iter().map(|member| member.node).filter(|node| *node != self.config.me).collect();
         if self.guard.ask.is_some_and(|at| at <= now) {
-            self.guard.ask = self.guard.quarantine().map(|_| now.saturating_add(ASK_AGAIN));
+            let pause = if self.guard.silence == Some(Silence::Asking) { ASK_WITHIN } else { ASK_AGAIN };
+            self.guard.ask = Some(now.saturating_add(pause));
             self.links.ask_signed(&others, self.guard.process);
         }
         if self.guard.silence != Some(Silence::Asking) {
             return;
         }
-        let (patience, end) =
-            (self.guard.asked.saturating_add(ASK_PATIENCE), self.guard.asked.saturating_add(ASK_WITHIN));
-        let enough = self.set.is_join(self.power_of(&self.guard.answered));
-        if others.iter().all(|node| self.guard.answered.contains(node)) || (enough && now >= patience) || now >= end {
+        self.guard.patience = self.guard.patience.filter(|patience| *patience > now);
+        let own = self.power_of(&BTreeSet::from([self.config.me]));
+        let enough = self.set.is_quorum(self.power_of(&self.guard.answered).saturating_add(own));
+        let all = others.iter().all(|node| self.guard.answered.contains(node));
+        if all || (enough && self.guard.patience.is_none()) {
             tracing::debug!(answers = self.guard.answered.len(), "nobody holds an unknown signature of this node");
             self.guard.end();
             self.replica.silence(false);
