@@ -55,6 +55,11 @@ const UNJAIL: &str = "Examples:
 
 Exit 8: it is not in jail, or has to stay there until the epoch that `validator status` shows.";
 
+const SIGNING: &str = "Examples:
+  trullo --home net/validator-1 validator signing export state.json
+  trullo --home ~/restored validator signing import state.json
+  trullo --home ~/restored validator signing release --yes";
+
 const QUORUM: &str = "Examples:
   trullo validator quorum
   trullo validator quorum --json | jq .faults
@@ -98,7 +103,7 @@ pub enum Verb {
     #[command(after_long_help = QUORUM)]
     Quorum,
     /// What the node's key has signed, and whether it may
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = SIGNING)]
     Signing(signing::Verb),
 }
 

@@ -20,3 +20,21 @@ pub struct SignedAnswer {
     /// Another process with the same key has asked since this one did first.
     pub another: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Epoch, Round, View};
+    use crate::wire::{decode, encode};
+
+    #[test]
+    fn the_bytes_are_the_golden_ones() {
+        let round = Round::new(Epoch::new(2), View::new(9));
+        let said = Statement::Timeout { round, high: Round::default() };
+        let answer = SignedAnswer { said: vec![(said, Signature::from_bytes([5; 64]))], another: true };
+        let bytes = [encode(&SignedQuestion { process: 0x0102_0304_0506_0708 }), encode(&answer)];
+        let text = bytes.map(|bytes| format!("{}\n", hex::encode(bytes))).concat();
+        expect_test::expect_file!["../../fixtures/wire/signed.txt"].assert_eq(&text);
+        assert_eq!(decode::<SignedAnswer>(&encode(&answer), 1_024), Ok(answer));
+    }
+}

@@ -79,6 +79,7 @@ async fn a_copied_home_beside_the_original_follows_and_never_signs() {
     assert!(!copy.status().expect("it runs").core.voting);
     assert!(original.status().expect("it runs").core.voting, "the original goes on");
     // What it has found out lasts, and a further start does not ask anew.
+    drop(copy);
     cluster.stop("copy").await;
     let store = Store::open(&cluster.home("copy").join("node.redb"), &Options::default()).expect("a database");
     let signer = store.signer().expect("the key");
@@ -100,6 +101,8 @@ async fn a_record_that_is_put_back_in_place_is_noticed_before_the_first_signatur
     votes(&later).await;
     let height = later.reader().tip().expect("a tip").height.get();
     cluster.reach(height + 8).await;
+    // A handle keeps the database open.
+    drop(later);
     cluster.stop("validator-2").await;
     // The same file, as after a snapshot of the machine: neither its place nor its birth tell.
     std::fs::write(&path, old).expect("written over");

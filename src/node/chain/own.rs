@@ -263,3 +263,51 @@ impl<L: Links> Chain<L> {
         self.book.lock().recall(record, self.context.epoch, &self.set);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::testing;
+    use crate::types::{Epoch, View};
+
+    const DRIFT: u64 = limits::CLOCK_DRIFT_MS_MAX;
+
+    fn round(view: u64) -> Round {
+        Round::new(Epoch::ZERO, View::new(view))
+    }
+
+    /// A guard that began at 1,000 ms and has listened to one block a view, each a second after the other.
+    fn listened(why: Quarantine, views: u64) -> Guard {
+        let mut guard = Guard::new(Some(why), Watermarks::default(), true, 1, Millis::new(1_000));
+        let mut header = testing::genesis().block().expect("a genesis block").header;
+        for view in 1..=views {
+            (header.round, header.time) = (round(view), Millis::new(1_000 + view * 1_000));
+            guard.listen(&header);
+        }
+        guard
+    }
+
+    #[test]
+    fn an_own_signature_is_anothers_only_in_a_view_that_is_sure_to_be_later_than_the_quarantine() {
+        let early = listened(Quarantine::Copied, DRIFT / 1_000);
+        assert_eq!(early.judge(round(900)), Quarantine::Copied, "it may have been signed before");
+        let later = listened(Quarantine::Copied, DRIFT / 1_000 + 3);
+        assert_eq!(later.judge(round(DRIFT / 1_000)), Quarantine::Copied);
+        assert_eq!(later.judge(round(DRIFT / 1_000 + 1)), Quarantine::Twin);
+        assert_eq!(listened(Quarantine::Twin, 0).judge(round(1)), Quarantine::Twin, "that does not end");
+        let running = Guard::new(None, Watermarks::default(), true, 1, Millis::new(1_000));
+        assert_eq!(running.judge(round(1)), Quarantine::RolledBack);
+    }
+
+    #[test]
+    fn a_quarantine_ends_after_each_validator_could_be_heard_twice_and_beside_another_process_never() {
+        let quiet = DRIFT / 1_000;
+        assert!(!listened(Quarantine::Restored, quiet + 7).is_over(4));
+        assert!(listened(Quarantine::Restored, quiet + 8).is_over(4));
+        assert!(!listened(Quarantine::Twin, quiet + 800).is_over(4));
+        let asking = Guard::new(None, Watermarks::default(), true, 1, Millis::new(1_000));
+        assert!(!asking.is_over(0) && asking.silence == Some(Silence::Asking));
+        let alone = Guard::new(None, Watermarks::default(), false, 1, Millis::new(1_000));
+        assert_eq!((alone.silence, alone.due()), (None, None), "nobody is there to be asked");
+    }
+}
