@@ -50,6 +50,16 @@ impl Watermarks {
             timeout: self.timeout.max(other.timeout),
         }
     }
+    /// What of these lies above others, kind by kind.
+    pub fn beyond(&self, others: &Self) -> Self {
+        let above = |own: Option<Round>, other: Option<Round>| own.filter(|_| own > other);
+        Self {
+            propose: above(self.propose, others.propose),
+            prepare: above(self.prepare, others.prepare),
+            commit: above(self.commit, others.commit),
+            timeout: above(self.timeout, others.timeout),
+        }
+    }
     /// Takes note of a signed statement.
     pub fn note(&mut self, said: &Statement) {
         let (of_kind, round) = match said {

@@ -158,5 +158,7 @@ proptest! {
         prop_assert_eq!(raised.raised(&own), raised);
         prop_assert_eq!(other.raised(&own), raised);
         prop_assert_eq!(own.raised(&Watermarks::default()), own);
+        prop_assert_eq!(own.raised(&other.beyond(&own)), raised);
+        prop_assert_eq!(raised.beyond(&raised), Watermarks::default());
     }
 }

@@ -9,7 +9,7 @@ use super::handle::{Handle, NodeError};
 use crate::consensus::evidence::Evidence;
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
 use crate::types::{Height, NodeId, TxId, limits};
-use crate::wire::{self, Envelope, Presence, SignedQuestion, Topic, Tx, ValidatorSet, VerifiedTx};
+use crate::wire::{self, Envelope, Presence, SignedAnswer, SignedQuestion, Topic, Tx, ValidatorSet, VerifiedTx};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -94,6 +94,11 @@ fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
     }
     tracing::error!(validator = ?evidence.node, "evidence: a validator contradicted itself");
     handle.metrics().evidence.inc();
+    if evidence.node == handle.identity().node {
+        // One of the two is another process's. A full queue means that more of it comes.
+        let answer = SignedAnswer { said: vec![evidence.first, evidence.second], another: false };
+        let _ = handle.inner.chain.try_send(Input::Signed { from: evidence.node, answer });
+    }
     // A full queue has enough of it.
     let _ = handle.inner.accusations.try_send(evidence);
     Verdict::Accept

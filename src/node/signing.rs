@@ -43,7 +43,8 @@ pub fn raise(home: &Home, signed: &Watermarks) -> Result<Signing, StoreError> {
         return Ok(before);
     }
     let mut batch = store.batch()?;
-    batch.raise_watermarks(&raised)?;
+    // Only what the record does not say itself: above its own last vote a validator has to go on where it was.
+    batch.raise_watermarks(&signed.beyond(&before.signed))?;
     batch.commit()?;
     Ok(Signing { signed: raised, ..before })
 }

@@ -321,12 +321,14 @@ fn a_lower_watermark_changes_nothing_and_anothers_is_refused() {
     assert_eq!(failure(&["--home", &home, "validator", "signing", "export", path]).0, 8, "nothing is overwritten");
 }
 
+type SignerTable<'txn> = redb::Table<'txn, &'static str, &'static [u8]>;
+
 #[test]
 fn a_home_without_its_safety_record_refuses_and_says_what_to_do() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (home, password) = solo(dir.path());
     let table: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("signer.v1");
-    let harm = |harm: &dyn Fn(&mut redb::Table<'_, &'static str, &'static [u8]>)| {
+    let harm = |harm: &dyn Fn(&mut SignerTable<'_>)| {
         let db = redb::Database::open(Path::new(&home).join("node.redb")).expect("a database");
         let txn = db.begin_write().expect("a write");
         harm(&mut txn.open_table(table).expect("a table"));

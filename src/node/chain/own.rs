@@ -201,13 +201,15 @@ impl<L: Links> Chain<L> {
         Ok(())
     }
 
-    /// A validator has answered.
+    /// A validator has answered, or somebody has shown evidence against this node.
     pub(super) fn answered(&mut self, from: NodeId, answer: SignedAnswer) -> Result<(), StoreError> {
         if self.set.index_of(&from).is_none() {
             return Ok(());
         }
         answer.said.into_iter().take(4).try_for_each(|said| self.claimed(said))?;
-        self.guard.answered.insert(from);
+        if from != self.config.me {
+            self.guard.answered.insert(from);
+        }
         if answer.another {
             self.guard.told_of_another.insert(from);
         }
