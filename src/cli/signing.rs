@@ -21,7 +21,7 @@ statement the highest view (epoch, view) in which the key has signed. A file tha
 
 const IMPORT: &str = "Examples:
   trullo --home ~/restored validator signing import state.json
-  trullo --home ~/restored validator signing import - < state.json
+  trullo --home ~/restored validator signing import -
 
 For a home whose node is stopped. Watermarks are only ever raised: the node signs nothing at or below any of them. What is
 lower than what the home knows changes nothing. Exit 13: the state is of another chain or another key.";
