@@ -110,6 +110,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         account: handle.identity().account.map(|account| account.to_string()),
         storage,
         uptime_ms: u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        signing: super::signing::silence(&status),
     }))
 }
 

@@ -29,6 +29,7 @@ mod rates;
 pub mod server;
 pub mod sharing;
 pub mod sign_in;
+pub mod signing;
 pub mod snapshots;
 pub mod stats;
 pub mod storage;

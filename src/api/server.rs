@@ -22,8 +22,8 @@ use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::snapshots::Snapshots;
 use super::{
-    access, bundle, chain, evidence, files, linger, measured, network, page, sharing, sign_in, snapshots, stats,
-    storage, tables, tree, uploads, validator,
+    access, bundle, chain, evidence, files, linger, measured, network, page, sharing, sign_in, signing, snapshots,
+    stats, storage, tables, tree, uploads, validator,
 };
 use crate::node::Handle;
 
@@ -147,6 +147,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(validator::unjail))
         .routes(routes!(validator::ready))
         .routes(routes!(evidence::submit))
+        .routes(routes!(signing::show))
+        .routes(routes!(signing::back_up))
         .routes(routes!(chain::links))
         .routes(routes!(chain::stop))
         .routes(routes!(access::add, access::list))

@@ -97,6 +97,9 @@ pub struct ValidatorStatusView {
     pub unbonding_epochs: u32,
     /// The stakes.
     pub stakes: Vec<StakeView>,
+    /// Why the answering node signs nothing though it is a validator or may be one, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<String>,
     /// The version of the rules.
     pub protocol: ProtocolView,
 }
@@ -265,6 +268,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<ValidatorStatusView>,
             next: standing.protocol.next.map(|(version, _)| version),
             from_height: standing.protocol.next.map(|(_, epoch)| params.first_height(epoch).get()),
         },
+        signing: api.handle.status().as_ref().and_then(super::signing::silence),
     }))
 }
 

@@ -79,6 +79,9 @@ pub struct StatusView {
     pub storage: Option<StorageView>,
     /// How long it has been running.
     pub uptime_ms: u64,
+    /// Why it signs nothing though it is a validator or may be one, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<String>,
 }
 
 /// A storage node's space.

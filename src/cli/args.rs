@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, evidence, export, files, get, init, invite, ledger, migrate, node, put, s3, sharing, sim,
-    storage, testnet, tools, tree, user, validator, verify,
+    account, backup, config, demo, evidence, export, files, get, init, invite, ledger, migrate, node, put, s3, sharing,
+    sim, storage, testnet, tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -93,6 +93,10 @@ const VALIDATOR: &str = "Examples:
   trullo validator status
   trullo validator quorum
   trullo --home ~/net validator join --stake 5000 --dry-run";
+const BACKUP: &str = "Examples:
+  trullo --home net/user-1 backup create /mnt/usb/user-1
+  trullo backup verify /mnt/usb/user-1
+  trullo --home ~/again backup restore /mnt/usb/user-1";
 const CONFIG: &str = "Examples:
   trullo --home net/user-1 config show";
 
@@ -173,6 +177,9 @@ pub enum Command {
     Validator(validator::Verb),
     /// Bring the data of an earlier program to this one's format
     Migrate(migrate::Args),
+    /// Copy a node's home while it runs, and bring it back
+    #[command(subcommand, after_long_help = BACKUP)]
+    Backup(backup::Verb),
     /// Look at the configuration
     #[command(subcommand, after_long_help = CONFIG)]
     Config(config::Verb),

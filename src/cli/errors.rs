@@ -4,11 +4,13 @@ use std::{fmt, io};
 
 use crate::api::views::{PROBLEM_PREFIX, ProblemView};
 use crate::config::ConfigError;
+use crate::config::backup::ManifestError;
 use crate::config::genesis::GenesisFileError;
 use crate::config::keystore::KeystoreFileError;
 use crate::crypto::keys::KeystoreError;
 use crate::net::NetError;
 use crate::node::NodeFailure;
+use crate::node::backup::BackupError;
 use crate::node::home::HomeError;
 use crate::store::StoreError;
 
@@ -157,6 +159,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<CliError> {
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(store(error));
     }
+    if let Some(error) = cause.downcast_ref::<BackupError>() {
+        return Some(backup(error));
+    }
     if cause.is::<ConfigError>() {
         let hint = "`trullo config show` lists every key with its value; the file is config.toml in the home";
         return Some(CliError::new(Exit::Usage, "").hint(hint));
@@ -211,6 +216,21 @@ fn home(error: &HomeError) -> CliError {
     }
 }
 
+fn backup(error: &BackupError) -> CliError {
+    let damaged = "use another backup; this one is damaged or was interrupted";
+    match error {
+        BackupError::Home(error) => home(error),
+        BackupError::Store(error) => store(error),
+        BackupError::Exists(_) => CliError::new(Exit::Conflict, "").hint("choose a directory that is not there yet"),
+        BackupError::Missing(_) => CliError::new(Exit::NotFound, "").hint("check the path"),
+        BackupError::Manifest(ManifestError::Newer(_)) => {
+            CliError::new(Exit::Refused, "").hint("use the newer program")
+        }
+        BackupError::Manifest(ManifestError::Io(error)) if is_full(error) => full(),
+        BackupError::Manifest(_) | BackupError::Damaged { .. } => CliError::new(Exit::Verification, "").hint(damaged),
+    }
+}
+
 fn keystore(error: &KeystoreError) -> CliError {
     match error {
         KeystoreError::Password => {
@@ -241,6 +261,11 @@ fn full() -> CliError {
 }
 
 fn store(error: &StoreError) -> CliError {
+    if matches!(error, StoreError::Corrupted { table, .. } if table == "signer.v1") {
+        let hint = "a key does not sign without its record: restore a backup (`trullo backup restore`), or take a new \
+                    key (`trullo validator rotate-key --help`)";
+        return CliError::new(Exit::Refused, "").hint(hint);
+    }
     let code = match error {
         StoreError::Locked { .. } => Exit::Locked,
         StoreError::Missing { .. } => Exit::NoHome,

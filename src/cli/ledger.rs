@@ -258,6 +258,7 @@ fn status_text(status: &StatusView) -> String {
         ("waiting", format!("{} transactions, {}", status.mempool_txs, size(status.mempool_bytes))),
         ("ready", ready),
     ];
+    rows.extend(status.signing.clone().map(|why| ("signs nothing", why)));
     if status.behind > 0 {
         rows.push(("behind", format!("{} blocks", status.behind)));
     }

@@ -9,6 +9,7 @@ pub mod errors;
 pub mod output;
 
 mod account;
+mod backup;
 mod client;
 mod config;
 mod context;
@@ -28,6 +29,7 @@ mod phrase;
 mod put;
 mod s3;
 mod sharing;
+mod signing;
 mod sim;
 mod storage;
 mod terms;
@@ -112,6 +114,7 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Invite(args) => invite::run(context, &args),
         Command::Evidence(verb) => evidence::run(context, &verb),
         Command::Validator(verb) => validator::run(context, &verb),
+        Command::Backup(verb) => backup::run(context, &verb),
         Command::Config(verb) => config::run(context, &verb),
         Command::S3(verb) => s3::run(context, &verb),
         Command::Demo(args) => demo::run(context, &args),

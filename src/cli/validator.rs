@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::errors::{CliError, Exit};
 use super::output::{age, facts, short, table};
+use super::signing;
 use crate::api::validator::{
     JoinRequest, OfNodeRequest, OutlookView, ProtocolView, QuorumView, ReadyRequest, RotateRequest, StakeView,
     ValidatorStatusView,
@@ -54,6 +55,11 @@ const UNJAIL: &str = "Examples:
   trullo --home net/validator-4 validator unjail
 
 Exit 8: it is not in jail, or has to stay there until the epoch that `validator status` shows.";
+
+const SIGNING: &str = "Examples:
+  trullo --home net/validator-1 validator signing export state.json
+  trullo --home ~/restored validator signing import state.json
+  trullo --home ~/restored validator signing release --yes";
 
 const QUORUM: &str = "Examples:
   trullo validator quorum
@@ -128,6 +134,9 @@ pub enum Verb {
     /// Show how much power makes a block final, and how much may fail
     #[command(after_long_help = QUORUM)]
     Quorum,
+    /// What the node's key has signed, and whether it may
+    #[command(subcommand, after_long_help = SIGNING)]
+    Signing(signing::Verb),
 }
 
 /// Whether anything is to happen.
@@ -157,6 +166,9 @@ impl OfNode {
 
 /// Runs `trullo validator`.
 pub fn run(context: &Context, verb: &Verb) -> Result<()> {
+    if let Verb::Signing(verb) = verb {
+        return signing::run(context, verb);
+    }
     let client = context.client()?;
     let kept = "it may still become final; see `trullo validator status`";
     let status = || block_on(NOTHING_CHANGED, client.get::<ValidatorStatusView>("/v1/validator/status"));
@@ -197,6 +209,8 @@ pub fn run(context: &Context, verb: &Verb) -> Result<()> {
             block_on(kept, client.post("/v1/validator/rotate-key", &request))?
         }
         Verb::Unjail(of) => block_on(kept, client.post("/v1/validator/unjail", &of.request()))?,
+        // Needs no running node.
+        Verb::Signing(_) => return Ok(()),
     };
     context.out.result(&outlook, || describe(&outlook))?;
     Ok(())
@@ -263,6 +277,7 @@ fn overview(status: &ValidatorStatusView) -> String {
         ("stake", format!("{} credits for one unit of power", status.stake_unit)),
         ("unbonding", format!("{} epochs", status.unbonding_epochs)),
     ];
+    rows.extend(status.signing.clone().map(|why| ("signs nothing", why)));
     rows.extend(quorum_rows(&status.quorum));
     let row = |stake: &StakeView| {
         let name = stake.name.clone().unwrap_or_default();

@@ -2,9 +2,10 @@
 //!
 //! `layers` lays them over one another and remembers where each value came from; `RawConfig` is the result as written;
 //! `Config::check` is the only way on. Unknown keys are errors.
-//! Beside them the JSON forms of two files of a home: the genesis and the keystore.
+//! Beside them the JSON forms of files: a home's genesis and keystore, a backup's manifest.
 //! Not here: what the whole network agrees on (`ledger::genesis`), where the files lie (`node::home`).
 
+pub mod backup;
 pub mod genesis;
 pub mod keys;
 pub mod keystore;

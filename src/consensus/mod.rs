@@ -10,6 +10,7 @@ pub mod context;
 pub mod event;
 mod fetch;
 pub mod leader;
+pub mod own;
 mod pacemaker;
 pub mod planted;
 pub mod record;
@@ -22,6 +23,7 @@ mod votes;
 pub use crate::wire::evidence;
 pub use context::{Config, EpochContext, Resume, Status};
 pub use event::{Action, Event, Timer, To, Verdict};
+pub use own::Watermarks;
 pub use record::SafetyRecord;
 pub use replica::Replica;
 #[cfg(test)]

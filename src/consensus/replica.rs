@@ -30,6 +30,8 @@ pub struct Replica {
     /// Own place in the set.
     pub(super) index: Option<u16>,
     pub(super) silent_until: Option<Epoch>,
+    /// Nothing of this view or an earlier one is signed: the key may have been used there without this record.
+    pub(super) floor: Option<Round>,
     /// What is or will be on disk; `dirty` when it differs from what was persisted last.
     pub(super) record: SafetyRecord,
     pub(super) dirty: bool,
@@ -85,6 +87,7 @@ impl Replica {
             leaders: Leaders::new(&context),
             index: context.set.index_of(&config.me),
             silent_until,
+            floor: None,
             dirty: false,
             last_final: last_final.round,
             tree,
@@ -413,7 +416,8 @@ impl Replica {
 
     /// Own key may sign now (rule 12: not under a restored record).
     pub(super) fn may_sign(&self) -> bool {
-        self.index.is_some() && !self.ended && self.silent_until.is_none_or(|epoch| self.context.epoch >= epoch)
+        let silent = self.silent_until.is_some_and(|epoch| self.context.epoch < epoch);
+        self.index.is_some() && !self.ended && !silent && self.floor.is_none_or(|floor| self.round > floor)
     }
 
     pub(super) fn leads(&self) -> bool {

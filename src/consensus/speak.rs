@@ -74,7 +74,8 @@ impl Replica {
 
     /// Rule 4.
     pub(super) fn commit(&mut self, certificate: &Certificate) {
-        if !self.may_sign() || !safety::may_commit(&self.config, &self.record, self.last_final, certificate) {
+        let allowed = self.may_sign() && self.floor.is_none_or(|floor| certificate.round > floor);
+        if !allowed || !safety::may_commit(&self.config, &self.record, self.last_final, certificate) {
             return;
         }
         let cast = CastVote { round: certificate.round, block: certificate.block, height: certificate.height };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::crypto::Signature;
-use crate::types::{BlockHash, Epoch, Height, Round, limits};
+use crate::types::{BlockHash, Epoch, Height, NodeId, Round, limits};
 use crate::wire::certificate::{CertificateError, Statement};
 use crate::wire::message::{Offer, Proposal};
 use crate::wire::{Certificate, Message, Newest, TimeoutCertificate, ValidatorSet, VoteKind};
@@ -73,6 +73,16 @@ impl Verifier {
             self.sets.pop_first();
         }
         self.trust(&context.opening);
+    }
+
+    /// The place of a node in an epoch's set, if the epoch is known and it has one.
+    pub fn place(&self, epoch: Epoch, node: &NodeId) -> Option<u16> {
+        self.sets.get(&epoch)?.index_of(node)
+    }
+
+    /// The validator at a place in an epoch's set, if the epoch is known.
+    pub fn member(&self, epoch: Epoch, index: u16) -> Option<NodeId> {
+        self.sets.get(&epoch)?.get(index).map(|member| member.node)
     }
 
     /// Takes a certificate as known: one that the own core made of verified votes, or that is on the own disk.

@@ -8,7 +8,9 @@ use super::chain::Input;
 use super::handle::{Handle, NodeError};
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
 use crate::types::{Height, NodeId, TxId, limits};
-use crate::wire::{self, Accusation, Envelope, Presence, Topic, Tx, ValidatorSet, VerifiedTx};
+use crate::wire::{
+    self, Accusation, Envelope, Presence, SignedAnswer, SignedQuestion, Topic, Tx, ValidatorSet, VerifiedTx,
+};
 
 /// How often a node says that it is there.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -93,6 +95,13 @@ fn judge_evidence(handle: &Handle, payload: &[u8]) -> Verdict {
     }
     tracing::error!(node = ?accusation.node(), what = accusation.name(), "evidence: a node signed what no honest one does");
     handle.metrics().evidence.inc();
+    if let Accusation::Contradiction(evidence) = &accusation
+        && evidence.node == handle.identity().node
+    {
+        // One of the two is another process's. A full queue means that more of it comes.
+        let answer = SignedAnswer { said: vec![evidence.first, evidence.second], another: false };
+        let _ = handle.inner.chain.try_send(Input::Signed { from: evidence.node, answer });
+    }
     // A full queue has enough of it.
     let _ = handle.inner.accusations.try_send(accusation);
     Verdict::Accept
@@ -292,6 +301,13 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
         Method::Status => {
             let height = handle.reader().tip().map_or(Height::GENESIS, |tip| tip.height);
             request.answer(wire::encode(&height).into()).await;
+        }
+        Method::Signed => {
+            let Ok(question) = wire::decode::<SignedQuestion>(&request.data, 8) else { return };
+            let validates = handle.status().is_some_and(|status| status.set.index_of(&request.from).is_some());
+            let now = handle.clock().now();
+            let answer = handle.inner.book.lock().answer(request.from, question.process, validates, now);
+            request.answer(wire::encode(&answer).into()).await;
         }
         Method::Block => {
             let Ok(hash) = wire::decode(&request.data, 32) else { return };

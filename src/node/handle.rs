@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::access::AccessKeys;
 use super::acting::{Actor, Actors};
 use super::app::read_record;
+use super::chain::book::SharedBook;
 use super::chain::{ChainStatus, Input};
 use super::clock::{Clock, random_pause};
 use super::disk::Low;
@@ -132,6 +133,7 @@ pub(super) struct Inner {
     pub mempool: Arc<Mutex<Mempool>>,
     pub chain: mpsc::Sender<Input>,
     pub status: watch::Receiver<Option<ChainStatus>>,
+    pub book: SharedBook,
     pub disk: watch::Receiver<Option<Low>>,
     pub standing: watch::Receiver<Arc<Standing>>,
     pub actors: Actors,
@@ -253,7 +255,8 @@ impl Handle {
     pub fn stop_token(&self) -> &CancellationToken {
         &self.inner.stop
     }
-    pub(super) fn local(&self) -> &Local {
+    /// The node's own database.
+    pub fn local(&self) -> &Local {
         &self.inner.local
     }
     pub(super) fn spool(&self) -> Spool {

@@ -1,17 +1,25 @@
 //! The network as the chain thread sees it: nothing here waits.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::chain::own::ASK_WITHIN;
 use super::chain::{Input, Links};
 use crate::consensus::evidence::Evidence;
 use crate::net::{Method, Misbehaviour, NetHandle};
 use crate::store::SyncBlock;
 use crate::types::{Height, NodeId, limits};
-use crate::wire::{self, Accusation, Topic};
+use crate::wire::{self, Accusation, SignedQuestion, Topic};
 
 /// How long a peer has for an answer with blocks.
-const BLOCKS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const BLOCKS_WITHIN: Duration = Duration::from_secs(5);
+/// How long one has for an answer with signatures, and the pause before it is asked again.
+const SIGNED_WITHIN: Duration = Duration::from_secs(1);
+const SIGNED_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of such an answer: four statements with their signatures.
+const SIGNED_BYTES_MAX: usize = 1_024;
 
 /// Validators that did not propose a block announce every so many heights.
 const OTHERS_ANNOUNCE_EVERY: u64 = 16;
@@ -80,6 +88,30 @@ impl Links for NetLinks {
             && let Err(error) = self.net.gossip(Topic::Tips, wire::encode(&height))
         {
             tracing::debug!(%error, "a new height was not announced");
+        }
+    }
+    fn ask_signed(&mut self, nodes: &[NodeId], process: u64) {
+        for node in nodes.iter().copied() {
+            let (net, chain) = (self.net.clone(), self.chain.clone());
+            self.runtime.spawn(async move {
+                // At the start the connections are only being made.
+                let until = tokio::time::Instant::now() + Duration::from_millis(ASK_WITHIN.get());
+                let question = Bytes::from(wire::encode(&SignedQuestion { process }));
+                while tokio::time::Instant::now() < until {
+                    match net.request(node, Method::Signed, question.clone(), SIGNED_WITHIN).await {
+                        Ok(answer) => {
+                            match wire::decode(&answer, SIGNED_BYTES_MAX) {
+                                // The thread has ended if nobody takes it.
+                                Ok(answer) => drop(chain.send(Input::Signed { from: node, answer }).await),
+                                Err(_) => net.report_misbehaviour(node, Misbehaviour::InvalidAnswer),
+                            }
+                            return;
+                        }
+                        Err(error) => tracing::debug!(peer = ?node, %error, "not asked for signatures yet"),
+                    }
+                    tokio::time::sleep(SIGNED_PAUSE).await;
+                }
+            });
         }
     }
     fn evidence(&mut self, evidence: &Evidence) {

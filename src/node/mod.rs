@@ -7,6 +7,7 @@ pub mod access;
 pub mod accuse;
 mod acting;
 pub mod app;
+pub mod backup;
 pub mod beacon;
 pub mod bundle;
 pub mod chain;
@@ -22,6 +23,7 @@ pub mod links;
 pub mod measured;
 pub mod metrics;
 pub mod partition;
+pub mod signing;
 pub mod slots;
 pub mod start;
 #[cfg(test)]

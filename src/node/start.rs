@@ -15,13 +15,14 @@ use super::access::AccessKeys;
 use super::acting::Actors;
 use super::app::{LedgerApp, Parts, check_version, read_record, state_changes, validators};
 use super::beacon::BeaconChain;
+use super::chain::book::SharedBook;
 use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
 use super::clock::Clock;
 use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{accuse, files, gossip, keeper, partition, slots};
+use super::{accuse, files, gossip, home, keeper, partition, slots};
 use crate::config::{Config, Net};
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -169,12 +170,15 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         accusations: accusations.clone(),
         validates: false,
     };
+    let book = SharedBook::default();
+    let process = home::random().map_err(|error| NodeFailure::Setting(error.to_string()))?;
     let setup = Setup {
         db: store,
         key: key.clone(),
         config: core,
         set,
-        silent_until: None,
+        book: book.clone(),
+        process: u64::from_be_bytes(process),
         links,
         exec: commands,
         inbox: Inbox { inputs, messages },
@@ -204,6 +208,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         mempool,
         chain: chain_in,
         status,
+        book,
         disk,
         standing,
         actors: Actors::default(),

@@ -12,7 +12,9 @@ use super::error::{StoreError, from_redb};
 use super::keys::{AccountTxKey, BlockKey, TxIndex};
 use super::reader::Tip;
 use super::row::{guarded, open_write, put};
+use super::signer::{Quarantine, Signer};
 use super::{tables, tree};
+use crate::consensus::Watermarks;
 use crate::ledger::tree::TreeUpdate;
 use crate::types::{AccountId, Height, TxId};
 use crate::wire::{self, Certificate, ProposedBlock};
@@ -78,22 +80,33 @@ impl Batch {
         done
     }
 
-    /// Replaces the safety record (protocol rule 8); canonical bytes. Errors: `Corrupted`, `Io`, `Stopped`.
-    pub fn put_record(&mut self, record: &[u8]) -> Result<(), StoreError> {
+    /// Changes the row of the node key.
+    fn edit_signer(&mut self, edit: impl FnOnce(&mut Signer)) -> Result<(), StoreError> {
         self.write(|txn| {
             let mut signer = read_signer(&open_write(txn, tables::SIGNER)?)?;
-            signer.set_record(record);
+            edit(&mut signer);
             write_signer(txn, &signer)
         })
     }
 
-    /// Lets a quarantined key sign again. Errors: `Corrupted`, `Io`, `Stopped`.
+    /// Replaces the safety record (protocol rule 8); canonical bytes. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn put_record(&mut self, record: &[u8]) -> Result<(), StoreError> {
+        self.edit_signer(|signer| signer.set_record(record))
+    }
+
+    /// Keeps the key from signing until further notice. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn quarantine(&mut self, why: Quarantine) -> Result<(), StoreError> {
+        self.edit_signer(|signer| signer.set_quarantine(Some(why)))
+    }
+
+    /// Remembers views in which the key has signed; what is known already is never lowered. Errors: `Corrupted`, `Io`, `Stopped`.
+    pub fn raise_watermarks(&mut self, seen: &Watermarks) -> Result<(), StoreError> {
+        self.edit_signer(|signer| signer.raise_seen(seen))
+    }
+
+    /// Lets a quarantined key sign again, above its watermarks. Errors: `Corrupted`, `Io`, `Stopped`.
     pub fn lift_quarantine(&mut self) -> Result<(), StoreError> {
-        self.write(|txn| {
-            let mut signer = read_signer(&open_write(txn, tables::SIGNER)?)?;
-            signer.set_quarantine(None);
-            write_signer(txn, &signer)
-        })
+        self.edit_signer(|signer| signer.set_quarantine(None))
     }
 
     /// Keeps blocks that are or will be voted for, until they are final or conflict with a final one (protocol

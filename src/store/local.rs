@@ -31,7 +31,7 @@ const QUEUE: usize = 256;
 pub(super) const WHAT: &str = "local.redb";
 const META_FORMAT: &[u8] = b"format";
 const META_CHAIN: &[u8] = b"chain";
-const TABLES: [Rows<&[u8]>; 8] = [
+pub(super) const TABLES: [Rows<&[u8]>; 8] = [
     tables::LOCAL_META,
     tables::SLOTS,
     tables::FILE_SLOTS,
@@ -150,6 +150,14 @@ impl Local {
     pub fn expect_chain(&self, expected: ChainId) -> Result<(), StoreError> {
         let found = self.inner.chain;
         if found == expected { Ok(()) } else { Err(StoreError::WrongChain { found, expected }) }
+    }
+
+    /// A copy of it as it is now, in a new file; with what it says of slots if they go along. Errors: `Exists`, `Corrupted`, `Io`.
+    pub fn copy_to(&self, path: &Path, slots: bool) -> Result<(), StoreError> {
+        guarded(WHAT, || {
+            let txn = self.inner.db.begin_read().map_err(|error| from_redb(WHAT, error))?;
+            super::copy::local(&txn, path, slots)
+        })
     }
 
     /// The failure after which nothing can be written any more, when there is one. The file must be opened anew then.

@@ -9,6 +9,7 @@
 pub mod batch;
 mod blocks;
 pub mod claims;
+mod copy;
 pub mod db;
 pub mod error;
 mod keys;

@@ -91,6 +91,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A copy of all of it in a new file, where a key that has signed is in quarantine. Errors: also `Exists`.
+    pub fn copy_to(&self, path: &std::path::Path) -> Result<(), StoreError> {
+        guarded(WHAT, || super::copy::chain(&self.txn, path))
+    }
+
     /// The last final block.
     pub fn tip(&self) -> Result<Option<Tip>, StoreError> {
         guarded("headers.v1", || Tip::read(&self.txn))

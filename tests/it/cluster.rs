@@ -98,7 +98,9 @@ impl Cluster {
 
     /// Starts a member that may have reasons not to.
     pub async fn try_start(&mut self, name: &str) -> Result<Handle, NodeFailure> {
-        let bootstrap: Vec<_> = self.members.iter().filter(|other| other.name != name).map(address).collect();
+        let seed = self.member(name).seed;
+        // Nobody connects to its own key.
+        let bootstrap: Vec<_> = self.members.iter().filter(|other| other.seed != seed).map(address).collect();
         let (dir, genesis) = (self.dir.path().to_owned(), self.genesis.clone());
         let member = self.member(name);
         let config = config(member, &bootstrap);
@@ -131,6 +133,28 @@ impl Cluster {
         let copy = path.with_extension("copy");
         std::fs::copy(&path, &copy).expect("a copy");
         std::fs::rename(&copy, &path).expect("the copy takes the place");
+    }
+
+    /// A second home with the key and database of a stopped member, as somebody makes it who copies a directory.
+    pub fn copy_home(&mut self, of: &str, name: &str) {
+        let (from, to) = (self.home(of), self.home(name));
+        std::fs::create_dir(&to).expect("a home");
+        for file in ["node.redb", "local.redb"] {
+            std::fs::copy(from.join(file), to.join(file)).expect("a copy");
+        }
+        let original = self.member(of);
+        let copy = Member {
+            name: name.to_owned(),
+            seed: original.seed,
+            keys: original.keys.clone(),
+            roles: original.roles,
+            port: free_port(),
+            capacity: original.capacity,
+            settings: original.settings,
+            known: BLOCK_VERSION,
+            node: None,
+        };
+        self.members.push(copy);
     }
 
     /// Waits for the end of a member that stops by itself.

@@ -20,6 +20,7 @@ mod promise;
 mod quorum;
 mod s3;
 mod sharing;
+mod signing;
 mod thieves;
 mod thresholds;
 mod tree;

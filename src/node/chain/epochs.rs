@@ -8,7 +8,7 @@ use super::timers::Timers;
 use super::{Chain, Links, read_safety_record};
 use crate::consensus::{self, EpochContext, Event, Replica, leader};
 use crate::store::StoreError;
-use crate::types::{Height, Millis};
+use crate::types::Height;
 use crate::wire::Certificate;
 
 impl<L: Links> Chain<L> {
@@ -55,12 +55,9 @@ impl<L: Links> Chain<L> {
         }
     }
 
-    /// Rule 12: the epoch that ends here ended after this node knew of its quarantine, so the next one is new to whoever
-    /// else may have signed with the key before. A block's time is at most that bound ahead of those who voted for it.
+    /// Rule 12, at the end of an epoch.
     pub(super) fn quarantine_is_over(&self) -> bool {
-        let bound = Millis::new(crate::types::limits::CLOCK_DRIFT_MS_MAX);
-        let ended = self.headers.last().map(|last| last.time);
-        self.quarantined.is_some_and(|since| ended > Some(since.saturating_add(bound)))
+        self.guard.is_over(self.set.len())
     }
 
     /// A replica that may sign, in place of the silent one.
@@ -70,8 +67,9 @@ impl<L: Links> Chain<L> {
         let blocks = self.reader.snapshot()?.pending_blocks()?.into_iter().map(Arc::new).collect();
         let resume = consensus::Resume { record, blocks, last_final, silent_until: None };
         self.replica = Replica::new(self.config.clone(), context, resume);
+        self.replica.sign_above(self.guard.seen.highest());
         self.timers = Timers::default();
-        self.quarantined = None;
+        self.guard.end();
         self.lifting = true;
         Ok(Event::Start)
     }

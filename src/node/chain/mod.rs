@@ -4,8 +4,10 @@
 //! only then lets messages out. A failure of the store ends the thread, and with it the node.
 //! Not here: executing blocks (`exec`), carrying bytes (`net`).
 
+pub mod book;
 pub mod exec;
 pub mod inbox;
+pub mod own;
 pub mod sync;
 pub mod timers;
 
@@ -79,6 +81,13 @@ pub enum Input {
         /// The blocks, ascending.
         blocks: Vec<SyncBlock>,
     },
+    /// What a validator knows of the own key.
+    Signed {
+        /// The validator.
+        from: NodeId,
+        /// What it says.
+        answer: crate::wire::SignedAnswer,
+    },
     /// The store failed in another thread.
     Failed(StoreError),
     /// The disk is almost full, or no longer: take nothing in from now on, or go on.
@@ -99,6 +108,8 @@ pub trait Links {
     fn request_blocks(&mut self, from: NodeId, height: Height);
     /// This height has become final here.
     fn announce(&mut self, height: Height, proposed_here: bool);
+    /// Ask these validators which signatures of the own key they hold; answered by `Input::Signed`.
+    fn ask_signed(&mut self, nodes: &[NodeId], process: u64);
     /// A validator contradicted itself.
     fn evidence(&mut self, evidence: &consensus::evidence::Evidence);
 }
@@ -122,6 +133,10 @@ pub struct ChainStatus {
     pub sync_target: Option<Height>,
     /// Durable commits of the store so far, and views entered.
     pub commits: u64,
+    /// Why this node signs nothing, if it might else.
+    pub silence: Option<own::Silence>,
+    /// What its key is known to have signed.
+    pub signed: consensus::Watermarks,
 }
 
 /// What a chain thread starts from.
@@ -134,8 +149,10 @@ pub struct Setup<L> {
     pub config: consensus::Config,
     /// The validators.
     pub set: Arc<ValidatorSet>,
-    /// No signature before this epoch.
-    pub silent_until: Option<Epoch>,
+    /// What validators were seen to sign.
+    pub book: book::SharedBook,
+    /// Tells this process from others with the same key.
+    pub process: u64,
     /// The network.
     pub links: L,
     /// The way to the execution thread.
@@ -186,8 +203,9 @@ pub struct Chain<L> {
     clock: Clock,
     final_at: Millis,
     commits: u64,
-    /// The key is in quarantine, and this node knows of it since then.
-    quarantined: Option<Millis>,
+    /// Whether this node may sign.
+    guard: own::Guard,
+    book: book::SharedBook,
     /// The quarantine ends with the next durable step.
     lifting: bool,
     /// While the disk is almost full: answers to what was asked before it was.
@@ -199,7 +217,7 @@ pub struct Chain<L> {
 fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
     match input {
         Input::Failed(error) => return Err(error),
-        Input::Peer { .. } | Input::Tip { .. } | Input::Pause(_) | Input::Stop => {}
+        Input::Peer { .. } | Input::Tip { .. } | Input::Signed { .. } | Input::Pause(_) | Input::Stop => {}
         Input::Waiting(_) => {
             held.retain(|input| !matches!(input, Input::Waiting(_)));
             held.push(input);
@@ -213,7 +231,7 @@ impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
     pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
-        let Setup { db, key, config, set, silent_until, links, exec, inbox, status, on_final, more_waits, clock } =
+        let Setup { db, key, config, set, book, process, links, exec, inbox, status, on_final, more_waits, clock } =
             setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
@@ -221,11 +239,13 @@ impl<L: Links> Chain<L> {
         let epoch = next_epoch_of(&config, tip.height);
         let (context, previous) = contexts(&config, &set, &snapshot, epoch)?;
         let record = read_safety_record(&db)?;
-        let quarantined = db.signer()?.quarantine().map(|why| {
-            tracing::warn!(%why, "this node signs nothing until an epoch begins that started after now");
-            clock.now()
-        });
-        let silent_until = quarantined.map(|_| Epoch::new(u64::MAX)).or(silent_until);
+        let signer = db.signer()?;
+        if let Some(why) = signer.quarantine() {
+            tracing::warn!(%why, "this node signs nothing: {}", why.advice());
+        }
+        let asks = set.index_of(&config.me).is_some() && set.len() > 1;
+        let guard = own::Guard::new(signer.quarantine(), *signer.seen(), asks, process, clock.now());
+        let silent_until = guard.silence.map(|_| Epoch::new(u64::MAX));
         let last_final = last_final(&config, &snapshot, tip.height)?;
         let blocks = snapshot.pending_blocks()?.into_iter().map(Arc::new).collect();
         let headers = epoch_headers(&config, &snapshot, epoch)?;
@@ -239,7 +259,8 @@ impl<L: Links> Chain<L> {
             None => Verifier::new(&config, &context),
         };
         verifier.trust(&context.opening);
-        let replica = Replica::new(config.clone(), context.clone(), resume);
+        let mut replica = Replica::new(config.clone(), context.clone(), resume);
+        replica.sign_above(signer.seen().highest());
         // Whoever went down between the epochs may still be asked about the one before.
         let leaving = previous.filter(|_| headers.is_empty()).map(|previous| previous.set);
         let mut chain = Self {
@@ -269,20 +290,25 @@ impl<L: Links> Chain<L> {
             sync: Sync::default(),
             final_at: clock.now(),
             commits: 0,
-            quarantined,
+            guard,
+            book,
             lifting: false,
             paused: None,
         };
         chain.connect();
+        chain.recall(chain.replica.record());
         Ok((chain, inbox))
     }
 
     /// Turns until told to stop. Errors: those of the store, which end the node.
     pub fn run(mut self, mut inbox: Inbox, runtime: &tokio::runtime::Runtime) -> Result<(), StoreError> {
-        self.turn(VecDeque::from([Event::Start]))?;
+        let mut first = VecDeque::from([Event::Start]);
+        self.attend(&mut first);
+        self.turn(first)?;
         loop {
             let now = self.clock.now();
-            let next = self.timers.next().into_iter().chain(self.write_by).chain(self.put_off_until).min();
+            let next = self.timers.next().into_iter().chain(self.write_by).chain(self.put_off_until);
+            let next = next.chain(self.guard.due()).min();
             let next = next.filter(|_| self.paused.is_none());
             let wait = next.map(|at| at.saturating_sub(now).get());
             let first = match runtime.block_on(inbox.receive(wait)) {
@@ -306,6 +332,7 @@ impl<L: Links> Chain<L> {
             }
             let due = self.timers.due(self.clock.now());
             events.extend(due.into_iter().map(Event::Expired));
+            self.attend(&mut events);
             self.turn(events)?;
         }
     }
@@ -323,7 +350,7 @@ impl<L: Links> Chain<L> {
     /// Turns one input into events for the core.
     fn take(&mut self, input: Input, events: &mut VecDeque<Event>) -> Result<(), StoreError> {
         match input {
-            Input::Peer { from, bytes } => events.extend(self.message(from, &bytes)),
+            Input::Peer { from, bytes } => events.extend(self.message(from, &bytes)?),
             Input::Checked { hash, result } => {
                 let verdict = match result {
                     Ok(executed) => {
@@ -351,22 +378,27 @@ impl<L: Links> Chain<L> {
             Input::Tip { from, height } => self.tip_of(from, height),
             Input::Blocks { from, blocks } => self.received_blocks(from, blocks)?,
             Input::Replayed { done, failed } => self.replayed(done, failed, events)?,
+            Input::Signed { from, answer } => self.answered(from, answer)?,
             Input::Failed(error) => return Err(error),
             Input::Pause(_) | Input::Stop => {}
         }
         Ok(())
     }
 
-    fn message(&mut self, from: NodeId, bytes: &[u8]) -> Option<Event> {
+    fn message(&mut self, from: NodeId, bytes: &[u8]) -> Result<Option<Event>, StoreError> {
         let message: Message = match wire::decode(bytes, crate::types::limits::CONSENSUS_MESSAGE_BYTES_MAX) {
             Ok(message) => message,
             Err(_) => {
                 self.links.blame(from, "a consensus message that cannot be decoded");
-                return None;
+                return Ok(None);
             }
         };
-        match self.verifier.verify(message) {
-            Ok(message) => Some(Event::Received { from, message }),
+        self.look_for_own(&message)?;
+        Ok(match self.verifier.verify(message) {
+            Ok(message) => {
+                self.keep_for_author(&message);
+                Some(Event::Received { from, message })
+            }
             Err(VerifyError::LaterEpoch { height, .. }) => Some(Event::Ahead { from, height }),
             Err(VerifyError::PastEpoch(_)) => None,
             Err(error) => {
@@ -374,7 +406,7 @@ impl<L: Links> Chain<L> {
                 self.links.blame(from, "a consensus message with a wrong signature");
                 None
             }
-        }
+        })
     }
 
     fn command(&self, command: Command) {
@@ -411,7 +443,9 @@ impl<L: Links> Chain<L> {
         let mut ended = caught_up.filter(|certificate| self.ends_epoch(certificate.height));
         for action in &new {
             if let Action::Finalize { blocks, certificate } = action {
-                self.headers.extend(blocks.iter().map(|block| block.header().clone()));
+                let headers: Vec<_> = blocks.iter().map(|block| block.header().clone()).collect();
+                self.look_at_final(&headers)?;
+                self.headers.extend(headers);
                 if self.ends_epoch(certificate.height) {
                     ended = Some(certificate.clone());
                 }
@@ -435,11 +469,13 @@ impl<L: Links> Chain<L> {
         let core = self.replica.status();
         let (set, final_at, commits) = (self.set.clone(), self.final_at, self.commits);
         let sync_target = self.sync.target_above(core.final_height);
-        self.status.send_replace(Some(ChainStatus { core, set, final_at, sync_target, commits }));
+        let (silence, signed) = (self.guard.silence, self.signed());
+        self.status.send_replace(Some(ChainStatus { core, set, final_at, sync_target, commits, silence, signed }));
     }
 }
 
-fn read_safety_record(db: &Store) -> Result<Option<consensus::SafetyRecord>, StoreError> {
+/// The record on disk, unless none was ever written. Errors: `Corrupted` also when it is no record.
+pub(super) fn read_safety_record(db: &Store) -> Result<Option<consensus::SafetyRecord>, StoreError> {
     let record = db.signer()?.record().map(|bytes| wire::decode(bytes, usize::MAX)).transpose();
     record.map_err(|_| StoreError::corrupted("signer.v1", "record".to_owned()))
 }

@@ -100,6 +100,9 @@ impl<L: Links> Chain<L> {
         if let Some(record) = record {
             batch.put_record(&wire::encode(record.as_ref()))?;
         }
+        if std::mem::take(&mut self.guard.unsaved) {
+            batch.raise_watermarks(&self.guard.seen)?;
+        }
         // Not before the end of the epoch in which the key had to be silent: both become durable together.
         if std::mem::take(&mut self.lifting) {
             batch.lift_quarantine()?;
@@ -155,7 +158,12 @@ impl<L: Links> Chain<L> {
         waiting
     }
 
+    /// The one place where the node key signs for consensus.
     fn broadcast(&mut self, unsigned: Unsigned, events: &mut VecDeque<Event>) {
+        // What the core said before it was told to be silent.
+        if self.guard.silence.is_some() {
+            return;
+        }
         let message = unsigned.sign(&self.config.chain, &self.key);
         self.send(To::All, &message);
         events.push_back(Event::Received { from: self.config.me, message });

@@ -217,7 +217,9 @@ impl<L: Links> Chain<L> {
             write_final(&mut batch, &new, &certificate)?;
             batch.commit()?;
             self.commits += 1;
-            self.headers.extend(new.iter().map(|executed| executed.block.header().clone()));
+            let headers: Vec<_> = new.iter().map(|executed| executed.block.header().clone()).collect();
+            self.look_at_final(&headers)?;
+            self.headers.extend(headers);
             let waiting = self.after_final(vec![Finalized { blocks: new, certificate: certificate.clone() }]);
             self.turn(VecDeque::from([Event::CaughtUp { block, certificate }, Event::Waiting(waiting)]))?;
         }

@@ -33,6 +33,7 @@ impl Links for Noted {
         self.requests.push((from, height.get()));
     }
     fn announce(&mut self, _: Height, _: bool) {}
+    fn ask_signed(&mut self, _: &[NodeId], _: u64) {}
     fn evidence(&mut self, _: &Evidence) {}
 }
 
@@ -67,7 +68,8 @@ impl Follower {
             key,
             db,
             set: testing::set(),
-            silent_until: None,
+            book: Default::default(),
+            process: 1,
             links: Noted::default(),
             exec,
             inbox: Inbox { inputs: mpsc::channel(1).1, messages: ConsensusInbox::without_network().1 },
