@@ -16,6 +16,7 @@ pub(crate) mod connections;
 mod download;
 pub mod files;
 mod fill;
+pub mod light;
 pub(crate) mod linger;
 pub mod measured;
 pub mod openapi;

@@ -144,6 +144,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(validator::rotate_key))
         .routes(routes!(validator::unjail))
         .routes(routes!(chain::links))
+        .routes(routes!(chain::prune))
         .routes(routes!(chain::stop))
         .routes(routes!(access::add, access::list))
         .routes(routes!(access::remove))

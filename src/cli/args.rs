@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, config, demo, export, files, get, init, ledger, node, put, s3, sharing, sim, storage, testnet, tools,
-    tree, user, validator, verify,
+    account, config, demo, export, files, get, init, ledger, light, node, prune, put, s3, sharing, sim, storage,
+    testnet, tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -151,6 +151,10 @@ pub enum Command {
     Ledger(ledger::Verb),
     /// Check the files of a folder, or a proof bundle offline
     Verify(verify::Args),
+    /// Follow the chain by headers alone, and answer what is proven
+    Light(light::Args),
+    /// Remove the bodies of old blocks
+    Prune(prune::Args),
     /// Write the chain to files for other programs: Parquet, CSV, JSON lines, SQLite
     Export(export::Args),
     /// Accounts and credits

@@ -34,6 +34,7 @@ pub mod key;
 mod memory;
 mod node;
 mod payment;
+pub mod pieces;
 pub mod promise;
 pub mod record;
 pub mod reject;

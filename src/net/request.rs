@@ -29,10 +29,12 @@ pub enum Method {
     Submit = 2,
     /// Height, state root, roles.
     Status = 3,
+    /// Headers, records with their proofs, and pieces of snapshots.
+    Prove = 4,
 }
 
 impl Method {
-    const ALL: [Self; 4] = [Self::Blocks, Self::Block, Self::Submit, Self::Status];
+    const ALL: [Self; 5] = [Self::Blocks, Self::Block, Self::Submit, Self::Status, Self::Prove];
     fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|method| *method as u8 == byte)
     }

@@ -85,6 +85,8 @@ pub enum Input {
     Pause(bool),
     /// End now.
     Stop,
+    /// Remove the bodies of final blocks below this height, step by step.
+    Prune(Height),
 }
 
 /// What the chain thread needs of the network.
@@ -150,6 +152,8 @@ pub struct Setup<L> {
     pub more_waits: MoreWaits,
     /// The clock.
     pub clock: Clock,
+    /// Bodies of blocks that are kept; all if none.
+    pub keep: Option<u64>,
 }
 
 /// The thread's state.
@@ -190,6 +194,9 @@ pub struct Chain<L> {
     quarantined: Option<Millis>,
     /// The quarantine ends with the next durable step.
     lifting: bool,
+    /// Bodies of blocks that are kept, and the height below which they were asked to go.
+    keep: Option<u64>,
+    prune_below: Height,
     /// While the disk is almost full: answers to what was asked before it was.
     paused: Option<Vec<Input>>,
 }
@@ -200,6 +207,8 @@ fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
     match input {
         Input::Failed(error) => return Err(error),
         Input::Peer { .. } | Input::Tip { .. } | Input::Pause(_) | Input::Stop => {}
+        // Nothing is written meanwhile; it is done once the thread goes on.
+        Input::Prune(_) => held.push(input),
         Input::Waiting(_) => {
             held.retain(|input| !matches!(input, Input::Waiting(_)));
             held.push(input);
@@ -213,7 +222,7 @@ impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
     pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
-        let Setup { db, key, config, set, silent_until, links, exec, inbox, status, on_final, more_waits, clock } =
+        let Setup { db, key, config, set, silent_until, links, exec, inbox, status, on_final, more_waits, clock, keep } =
             setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
@@ -271,6 +280,8 @@ impl<L: Links> Chain<L> {
             commits: 0,
             quarantined,
             lifting: false,
+            keep,
+            prune_below: Height::GENESIS,
             paused: None,
         };
         chain.connect();
@@ -352,6 +363,7 @@ impl<L: Links> Chain<L> {
             Input::Blocks { from, blocks } => self.received_blocks(from, blocks)?,
             Input::Replayed { done, failed } => self.replayed(done, failed, events)?,
             Input::Failed(error) => return Err(error),
+            Input::Prune(below) => self.prune_below = self.prune_below.max(below),
             Input::Pause(_) | Input::Stop => {}
         }
         Ok(())

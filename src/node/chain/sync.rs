@@ -215,6 +215,7 @@ impl<L: Links> Chain<L> {
             self.caught_end = last.epoch_end.clone();
             let mut batch = self.db.batch()?;
             write_final(&mut batch, &new, &certificate)?;
+            self.prune(&mut batch)?;
             batch.commit()?;
             self.commits += 1;
             self.headers.extend(new.iter().map(|executed| executed.block.header().clone()));
