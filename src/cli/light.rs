@@ -76,6 +76,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         })
     };
     let peers = args.peers.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+    let state = std::path::absolute(&args.state).map_err(|error| unreadable(&args.state, &error))?;
+    let args = &Args { state, genesis: None, peers: Vec::new(), ..*args };
     let saved = Light::<NetHandle>::resume(&args.state)?;
     if let Some(saved) = saved.as_ref().filter(|saved| saved.chain != genesis.chain_id()) {
         let message =

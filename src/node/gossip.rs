@@ -286,6 +286,7 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
             }
         }
         Method::Prove => {
+            let Some(_turn) = handle.inner.shelf.turn() else { return request.busy().await };
             let (answerer, question) = (handle.answerer(), request.data.clone());
             match tokio::task::spawn_blocking(move || answerer.answer(&question)).await {
                 Ok(Ok(Some(answer))) => request.answer(answer.into()).await,

@@ -147,9 +147,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         false => write_genesis(&store, &genesis)?,
     }
     let set = Arc::new(validators(&reader.snapshot()?)?);
-    let shelf =
-        Shelf::open(home.join("snapshots")).map_err(|error| NodeFailure::Thread(format!("snapshots: {error}")))?;
-    let shelf = Arc::new(shelf);
+    let shelf = Arc::new(Shelf::open(home.join("snapshots")));
     let clock = Clock::start();
     let stop = CancellationToken::new();
     let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));

@@ -155,25 +155,21 @@ impl<P: Peers> Light<P> {
         }
     }
 
-    /// Asks every peer once for its last final header, and for the one that is the last known. Errors: two of them contradict
-    /// each other, both certified.
+    /// Asks every peer for its last final header, and for the one that was the last known: where two peers follow two histories,
+    /// their last headers rarely are of one height. Errors: two headers contradict each other, both certified.
     pub async fn round(&self) -> Result<(), Box<Conflict>> {
-        for node in self.honest() {
-            let since = self.lock().follower.base().height;
-            let Some(said) = self.hear(node, &Question::Head { since }).await? else { continue };
-            let (height, since) = {
-                let state = self.lock();
-                (state.follower.height(), state.follower.base().height)
-            };
-            if said > height {
-                // A part of the changes; the rest comes with the next round.
-                continue;
+        let (known, since) = {
+            let state = self.lock();
+            (state.follower.height(), state.follower.base().height)
+        };
+        let one = |node: NodeId| async move {
+            let said = self.hear(node, &Question::Head { since }).await?;
+            if said.is_some_and(|said| said != known) && known > since {
+                self.hear(node, &Question::Header { height: known, since }).await?;
             }
-            if said != height {
-                self.hear(node, &Question::Header { height, since }).await?;
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        futures::future::join_all(self.honest().into_iter().map(one)).await.into_iter().collect()
     }
 
     /// Takes a peer's word. Returns the height that it proves. Errors: it contradicts another's.

@@ -76,9 +76,9 @@ pub(in crate::node) fn chain(home: &std::path::Path, genesis: &Genesis) -> (Stor
         batch.commit().expect("durable");
         app.finalized(&[executed]);
     }
-    let shelf = Arc::new(Shelf::open(home.join("snapshots")).expect("a directory"));
+    let shelf = Arc::new(Shelf::open(home.join("snapshots")));
     let snapshot = store.reader().snapshot().expect("a snapshot");
-    make::make(&shelf, &snapshot).expect("it is made");
+    make::make(&shelf, &snapshot, 0).expect("it is made");
     (store, shelf)
 }
 
@@ -216,7 +216,7 @@ fn a_snapshot_that_is_damaged_on_disk_is_not_served() {
     assert_eq!(shelf.heights(), [height]);
     assert!(shelf.piece(height, 0).is_some());
     assert!(shelf.piece(height, u32::MAX).is_none());
-    let again = Shelf::open(home.path().join("snapshots")).expect("a directory");
+    let again = Shelf::open(home.path().join("snapshots"));
     assert_eq!(again.heights(), [height], "it is there after a restart");
     let file = home.path().join(format!("snapshots/{height}.pieces"));
     let mut bytes = std::fs::read(&file).expect("the file");

@@ -23,6 +23,12 @@ pub enum MakeError {
     /// The chain is too short for a state of this size to be cut into pieces that fit an answer.
     #[error("the state is too large for a chain of {0} blocks")]
     TooEarly(Height),
+    /// The disk is to keep what is free.
+    #[error("{need} bytes do not fit the disk beside its reserve")]
+    NoSpace {
+        /// Bytes of the snapshot.
+        need: u64,
+    },
     /// The pieces do not add up to the state root: this node's state is damaged, or changed meanwhile.
     #[error(transparent)]
     Pieces(#[from] PieceError),
@@ -35,8 +41,16 @@ pub enum MakeError {
 }
 
 /// Makes a snapshot of the state after the last final block of a view of the database, and keeps it. Cost: reads all records
-/// twice. Errors: `MakeError`; then nothing is kept of it.
-pub fn make(shelf: &Shelf, snapshot: &Snapshot) -> Result<Height, MakeError> {
+/// twice. `reserve` bytes of the disk stay free. Errors: `MakeError`; then nothing is kept of it.
+pub fn make(shelf: &Shelf, snapshot: &Snapshot, reserve: u64) -> Result<Height, MakeError> {
+    let made = write(shelf, snapshot, reserve);
+    if made.is_err() {
+        shelf.sweep();
+    }
+    made
+}
+
+fn write(shelf: &Shelf, snapshot: &Snapshot, reserve: u64) -> Result<Height, MakeError> {
     let tip = snapshot.tip()?.ok_or_else(|| StoreError::corrupted("headers.v1", "tip"))?;
     let height = tip.height;
     let mut sizes = vec![0_u64; count(DEPTH_MAX)];
@@ -47,6 +61,13 @@ pub fn make(shelf: &Shelf, snapshot: &Snapshot) -> Result<Height, MakeError> {
         Ok(())
     })?;
     let (depth, sizes) = cut(&sizes, height).ok_or(MakeError::TooEarly(height))?;
+    let need = sizes.iter().sum::<u64>();
+    let disk = rustix::fs::statvfs(shelf.dir()).map_err(io::Error::from)?;
+    // An eighth more, so that the snapshot is not what makes the node pause.
+    let wanted = need.saturating_add(reserve).saturating_add(reserve / 8);
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < wanted {
+        return Err(MakeError::NoSpace { need });
+    }
     let path = shelf.path(height, "new");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     let mut at = 0;
@@ -151,12 +172,12 @@ async fn look(
     epoch_blocks: u64,
 ) -> (Duration, Result<Option<Height>, MakeError>) {
     let started = std::time::Instant::now();
-    let (reader, shelf) = (handle.reader().clone(), shelf.clone());
+    let (reader, shelf, reserve) = (handle.reader().clone(), shelf.clone(), handle.config().node.disk_reserve.get());
     let made = tokio::task::spawn_blocking(move || {
         let snapshot = reader.snapshot()?;
         let at = snapshot.tip()?.map_or(0, |tip| tip.height.get());
         let due = at > 0 && at.is_multiple_of(epoch_blocks) && !shelf.heights().contains(&Height::new(at));
-        if due { make(&shelf, &snapshot).map(Some) } else { Ok(None) }
+        if due { make(&shelf, &snapshot, reserve).map(Some) } else { Ok(None) }
     });
     let made = made.await.unwrap_or(Ok(None));
     (started.elapsed(), made)

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::ledger::pieces::{self, Manifest, RawRecord};
 use crate::types::{Height, limits};
@@ -24,6 +25,8 @@ use crate::wire;
 
 /// Snapshots that are kept: whoever began with one has the time of the next epoch to end with it.
 const KEPT: usize = 2;
+/// Questions that are answered at the same time.
+const ANSWERS_AT_ONCE: usize = 8;
 /// A list of pieces is no longer, bytes.
 const INDEX_BYTES_MAX: usize = 8 << 20;
 
@@ -58,23 +61,28 @@ struct Kept {
 pub struct Shelf {
     dir: PathBuf,
     kept: Mutex<Vec<Arc<Kept>>>,
+    turns: Semaphore,
 }
 
 impl Shelf {
-    /// The snapshots of a home. What is not whole there is removed. Errors: the directory cannot be made or read.
-    pub fn open(dir: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&dir)?;
-        let mut kept = Vec::new();
-        for entry in fs::read_dir(&dir)? {
-            let path = entry?.path();
-            let read = path.extension().is_some_and(|name| name == "index").then(|| read(&path)).flatten();
-            kept.extend(read.map(Arc::new));
+    /// The snapshots of a home. What is not whole there is removed. A directory that cannot be made or read has none.
+    pub fn open(dir: PathBuf) -> Self {
+        if let Err(error) = fs::create_dir_all(&dir) {
+            tracing::warn!(%error, dir = %dir.display(), "no snapshots can be kept");
         }
+        let entries = fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        let indices = entries.filter(|path| path.extension().is_some_and(|name| name == "index"));
+        let mut kept: Vec<_> = indices.filter_map(|path| read(&path)).map(Arc::new).collect();
         kept.sort_by_key(|kept| std::cmp::Reverse(kept.index.height));
         kept.truncate(KEPT);
-        let shelf = Self { dir, kept: Mutex::new(kept) };
-        shelf.sweep()?;
-        Ok(shelf)
+        let shelf = Self { dir, kept: Mutex::new(kept), turns: Semaphore::new(ANSWERS_AT_ONCE) };
+        shelf.sweep();
+        shelf
+    }
+
+    /// A turn to answer a peer; none while enough others have one: an answer may have some MiB.
+    pub(super) fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.try_acquire().ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Kept>>> {
@@ -112,6 +120,10 @@ impl Shelf {
         whole
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where a snapshot of a height is written.
     pub(super) fn path(&self, height: Height, kind: &str) -> PathBuf {
         self.dir.join(format!("{height}.{kind}"))
@@ -126,21 +138,20 @@ impl Shelf {
         all.insert(0, Arc::new(kept));
         all.truncate(KEPT);
         drop(all);
-        self.sweep()
+        self.sweep();
+        Ok(())
     }
 
-    /// Removes the files of what is not kept.
-    fn sweep(&self) -> io::Result<()> {
+    /// Removes the files of what is not kept. What cannot be removed now is so the next time.
+    pub(super) fn sweep(&self) {
         let heights: Vec<_> = self.heights().iter().map(ToString::to_string).collect();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
+        for path in fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path()) {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let complete = path.extension().is_some_and(|kind| kind == "index" || kind == "pieces");
             if !(complete && heights.contains(&stem)) {
-                fs::remove_file(&path)?;
+                let _ = fs::remove_file(&path);
             }
         }
-        Ok(())
     }
 }
 
