@@ -12,8 +12,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::bundle::describe;
+use super::connections::{self, Bounds};
 use super::fill;
 use super::problem::Problem;
 use crate::ledger::{Key, Record};
@@ -23,12 +25,15 @@ use crate::types::{AccountId, FileId, Height};
 
 type Shared = Arc<Light<NetHandle>>;
 
-/// Listens and answers until the task is dropped. Returns the address. Errors: the address cannot be had.
-pub async fn serve(light: Shared, listen: SocketAddr) -> std::io::Result<(SocketAddr, impl Future<Output = ()>)> {
+/// Listens; what is returned beside the address answers until it is told to stop. Errors: the address cannot be had.
+pub async fn serve(
+    light: Shared,
+    listen: SocketAddr,
+    stop: CancellationToken,
+) -> std::io::Result<(SocketAddr, impl Future<Output = ()>)> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    let serving = axum::serve(listener, routes(light)).into_future();
-    Ok((address, async move { _ = serving.await }))
+    Ok((address, connections::run(listener, routes(light), Bounds::STANDARD, stop)))
 }
 
 fn routes(light: Shared) -> Router {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, unreadable};
 use super::errors::{CliError, Exit};
@@ -134,10 +135,11 @@ async fn answer(
         None => anchor(net, genesis, args.trust).await?,
     };
     let light = Arc::new(Light::new(net.clone(), trusted.clone(), args.state.clone()));
-    let (address, serving) = api::light::serve(light.clone(), args.listen).await.map_err(|error| {
-        let error = CliError::new(Exit::Conflict, format!("cannot listen on {}: {error}", args.listen));
-        error.hint("choose another address: --listen 127.0.0.1:0")
-    })?;
+    let (address, serving) =
+        api::light::serve(light.clone(), args.listen, CancellationToken::new()).await.map_err(|error| {
+            let error = CliError::new(Exit::Conflict, format!("cannot listen on {}: {error}", args.listen));
+            error.hint("choose another address: --listen 127.0.0.1:0")
+        })?;
     let began = Checkpoint { height: trusted.height, hash: trusted.hash }.to_string();
     let value = json!({ "address": address.to_string(), "chain": trusted.chain.to_string(), "trusted_from": began });
     let text = || Some(format!("follows chain {} from {began}, answers at http://{address}", trusted.chain));

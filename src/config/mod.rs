@@ -235,7 +235,7 @@ impl Config {
         let check = Check { layers };
         Ok(Self {
             node: check.node(&raw.node)?,
-            history: check.history(&raw)?,
+            history: check.history(raw)?,
             net: check.net(&raw.net)?,
             api: check.api(&raw.api)?,
             s3: check.s3(&raw.s3)?,

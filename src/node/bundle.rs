@@ -61,7 +61,9 @@ impl Bundle {
             None => None,
         };
         let since = start.as_ref().map_or(Height::GENESIS, |(header, _)| header.height);
-        let bundle = Self { start, ..Self::at(&snapshot, key, tip.height, since)? };
+        let text = "this node began with a checkpoint and does not know the validators before it; ask for a bundle from there on";
+        let bundle = Self::at(&snapshot, key, tip.height, since)?;
+        let bundle = Self { start, ..bundle.ok_or_else(|| NodeError::Unavailable(text.to_owned()))? };
         if bundle.changes.len() > limits::SET_CHANGES_MAX {
             let changes = bundle.changes.len();
             let max = limits::SET_CHANGES_MAX;
@@ -74,16 +76,16 @@ impl Bundle {
     }
 
     /// Proves a record as of a height whose tree is kept, with the changes of the validators after another height.
-    /// Errors: those of the store.
-    pub fn at(snapshot: &Snapshot, key: &Key, height: Height, since: Height) -> Result<Self, StoreError> {
+    /// None where these are not all known here. Errors: those of the store.
+    pub fn at(snapshot: &Snapshot, key: &Key, height: Height, since: Height) -> Result<Option<Self>, StoreError> {
         let proof = prove(&Overlay::new(snapshot, &[]), height, key).map_err(|error| match error {
             TreeError::Read(error) => error,
             TreeError::Damaged(what) => StoreError::corrupted("tree_nodes.v1", what),
         })?;
         let (headers, certificate) = certified(snapshot, height)?;
-        let changes = changes(snapshot, since, certificate.round.epoch, usize::MAX)?;
+        let Some(changes) = changes(snapshot, since, certificate.round.epoch, usize::MAX)? else { return Ok(None) };
         let key = key.bytes();
-        Ok(Self { record: snapshot.state(&key)?, key, proof, start: None, changes, headers, certificate })
+        Ok(Some(Self { record: snapshot.state(&key)?, key, proof, start: None, changes, headers, certificate }))
     }
 
     /// The validators that certify the headers: those of the anchor, or others step by step, each certified by those before.
@@ -186,9 +188,14 @@ fn replaced(snapshot: &Snapshot) -> Result<Vec<(Epoch, ValidatorSet)>, StoreErro
     }
 }
 
-/// The changes of the validators after a height and up to an epoch, the oldest first, at most so many.
-/// Errors: those of the store.
-pub fn changes(snapshot: &Snapshot, since: Height, until: Epoch, limit: usize) -> Result<Vec<SetChange>, StoreError> {
+/// The changes of the validators after a height and up to an epoch, the oldest first, at most so many. None where some of them
+/// are from before this database begins. Errors: those of the store.
+pub fn changes(
+    snapshot: &Snapshot,
+    since: Height,
+    until: Epoch,
+    limit: usize,
+) -> Result<Option<Vec<SetChange>>, StoreError> {
     let Some(Record::Params(params)) = super::app::read_record(snapshot, &Key::Params)? else {
         return Err(StoreError::corrupted("state.v1", "params"));
     };
@@ -202,13 +209,12 @@ pub fn changes(snapshot: &Snapshot, since: Height, until: Epoch, limit: usize) -
     wanted.map(|(epoch, next)| change(snapshot, last(epoch), next)).collect()
 }
 
-/// The change after a height.
-fn change(snapshot: &Snapshot, last: Height, next: ValidatorSet) -> Result<SetChange, StoreError> {
-    let missing = |what: &str| StoreError::corrupted(what, format!("height {last}"));
-    let header = snapshot.headers(last, 1)?.into_iter().next().filter(|header| header.height == last);
-    let header = header.ok_or_else(|| missing("headers.v1"))?;
-    let certificate = snapshot.certificate(last)?.ok_or_else(|| missing("certificates.v1"))?;
-    Ok(SetChange { header, certificate, next })
+/// The change after a height; none where its header is from before this database begins.
+fn change(snapshot: &Snapshot, last: Height, next: ValidatorSet) -> Result<Option<SetChange>, StoreError> {
+    let Some(header) = snapshot.header(last)? else { return Ok(None) };
+    let certificate = snapshot.certificate(last)?;
+    let certificate = certificate.ok_or_else(|| StoreError::corrupted("certificates.v1", last.to_string()))?;
+    Ok(Some(SetChange { header, certificate, next }))
 }
 
 #[cfg(test)]

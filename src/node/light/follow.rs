@@ -105,6 +105,10 @@ impl Follower {
         }
         let newer = last.filter(|last| last.height > self.height()).cloned();
         if trusted.height > self.newest().height {
+            if head.is_partial() {
+                // The rest of the changes is asked for from here on.
+                self.trail.clear();
+            }
             self.trail.push_back(trusted);
             if self.trail.len() > TRAIL {
                 self.trail.pop_front();
@@ -132,7 +136,7 @@ mod tests {
     use crate::node::bundle::fixtures::{certify, header, key, set};
     use crate::node::light::trust::SetChange;
     use crate::node::testing;
-    use crate::types::Millis;
+    use crate::types::{Millis, limits};
 
     #[test]
     fn heads_are_followed_over_changes_and_two_certified_headers_of_a_height_are_a_conflict() {
@@ -156,7 +160,7 @@ mod tests {
         let half = head(&late, &two[..1], std::slice::from_ref(&change));
         assert!(matches!(follower.take(&half), Err(Fault::Lie(_))), "by less than a quorum");
         assert_eq!(follower.height(), Height::new(5), "what proves nothing changes nothing");
-        assert_eq!(follower.take(&head(&late, &two, &[change.clone()])), Ok(true));
+        assert_eq!(follower.take(&head(&late, &two, std::slice::from_ref(&change))), Ok(true));
         assert_eq!((follower.height(), &follower.newest().set), (Height::new(30), &set(&two)));
         let mut other = late.clone();
         other.time = other.time.saturating_add(Millis::new(1));
@@ -166,6 +170,34 @@ mod tests {
             }
             taken => panic!("two certified headers of height 30: {taken:?}"),
         }
+    }
+
+    #[test]
+    fn more_changes_than_one_answer_holds_are_followed_in_steps() {
+        let genesis = testing::genesis();
+        let max = limits::CHANGES_PER_ANSWER_MAX;
+        let keys = |n: usize| match n {
+            0 => vec![testing::validator()],
+            n => vec![key(100 + u8::try_from(n % 100).expect("it is small"))],
+        };
+        let change = |n: usize| {
+            let height = u64::try_from(n + 1).expect("few") * genesis.epoch_blocks;
+            let header = header(&genesis, height, &keys(n), &keys(n + 1));
+            SetChange { certificate: certify(&genesis, &header, &keys(n)), header, next: set(&keys(n + 1)) }
+        };
+        let count = max + 6;
+        let all: Vec<_> = (0..count).map(change).collect();
+        let last = keys(count);
+        let tip = header(&genesis, u64::try_from(count + 1).expect("few") * genesis.epoch_blocks - 3, &last, &last);
+        let mut follower = Follower::new(Trusted::genesis(&genesis).expect("a genesis"));
+        // As a node answers: from what is known on, and no more than fit.
+        for _ in 0..2 {
+            let since = follower.base().height;
+            let changes = all.iter().filter(|change| change.header.height > since).take(max).cloned().collect();
+            let head = Head { changes, headers: vec![tip.clone()], certificate: certify(&genesis, &tip, &last) };
+            assert_eq!(follower.take(&head), Ok(true));
+        }
+        assert_eq!((follower.height(), &follower.newest().set), (tip.height, &set(&last)));
     }
 
     #[test]

@@ -230,7 +230,8 @@ impl<P: Peers> Light<P> {
             let base = self.lock().follower.base().clone();
             let question = Question::Record { key: bytes.clone(), since: base.height };
             let Answer::Said(bundle) = ask::<Bundle>(&self.peers, node, &question).await else { continue };
-            if bundle.height() <= base.height {
+            // One from before what is known, or more changes than an answer holds: this node or the peer is still behind.
+            if bundle.height() <= base.height || bundle.changes.len() >= limits::CHANGES_PER_ANSWER_MAX {
                 continue;
             }
             match prove(&bundle, &bytes, base) {

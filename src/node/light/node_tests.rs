@@ -70,7 +70,7 @@ async fn who_lies_about_a_record_is_named_and_another_is_asked() {
         }
         let mut bundle: Option<Bundle> = wire::decode(&answer, answer.len()).expect("an honest answer");
         let record = crate::ledger::record::Account { balance: Amount::new(1 << 40), ..Default::default() };
-        bundle.iter_mut().for_each(|bundle| bundle.record = Some(Record::Account(record.clone()).bytes()));
+        bundle.iter_mut().for_each(|bundle| bundle.record = Some(Record::Account(record).bytes()));
         Some(wire::encode(&bundle))
     });
     let nonsense: Words = Box::new(|_| Some(vec![9; 100]));

@@ -108,8 +108,8 @@ impl Answerer {
             Question::Record { key, since } => match Key::from_bytes(&key) {
                 Some(key) => {
                     let mut bundle = Bundle::at(&snapshot, &key, tip.height, since)?;
-                    bundle.changes.truncate(limits::CHANGES_PER_ANSWER_MAX);
-                    wire::encode(&Some(bundle))
+                    bundle.iter_mut().for_each(|bundle| bundle.changes.truncate(limits::CHANGES_PER_ANSWER_MAX));
+                    wire::encode(&bundle)
                 }
                 None => wire::encode(&None::<()>),
             },
@@ -134,5 +134,5 @@ fn head(snapshot: &Snapshot, height: Height, since: Height) -> Result<Option<Hea
         return Ok(None);
     }
     let changes = bundle::changes(snapshot, since, certificate.round.epoch, limits::CHANGES_PER_ANSWER_MAX)?;
-    Ok(Some(Head { changes, headers, certificate }))
+    Ok(changes.map(|changes| Head { changes, headers, certificate }))
 }

@@ -179,6 +179,28 @@ async fn each_lie_about_a_snapshot_is_found_and_the_state_is_joined_all_the_same
 }
 
 #[tokio::test]
+async fn a_checkpoint_stands_in_for_the_genesis_and_another_chains_is_refused() {
+    let (home, genesis) = (tempfile::tempdir().expect("a directory"), genesis());
+    let (store, shelf) = chain(home.path(), &genesis);
+    let crowd = Crowd {
+        answerer: Answerer { reader: store.reader(), shelf },
+        lies: BTreeMap::from([(peer(2), honest())]),
+        blamed: Mutex::default(),
+        pieces: Mutex::default(),
+    };
+    let header =
+        store.reader().snapshot().expect("one").header(Height::new(5)).expect("readable").expect("it is there");
+    let point = Checkpoint { height: header.height, hash: header.hash() };
+    let trusted = anchor(&crowd, &genesis, Some(point)).await.expect("the peer knows it");
+    assert_eq!((trusted.height, trusted.hash), (point.height, point.hash));
+    let new = empty(home.path(), &genesis);
+    assert_eq!(join(&new, &crowd, trusted).await.expect("joined").get(), genesis.epoch_blocks);
+    let mut other = genesis.clone();
+    other.name = "another".to_owned();
+    assert!(anchor(&crowd, &other, Some(point)).await.expect_err("not of that genesis").0.contains("is of chain"));
+}
+
+#[tokio::test]
 async fn a_join_that_was_interrupted_goes_on_with_the_next_piece() {
     let (home, genesis) = (tempfile::tempdir().expect("a directory"), genesis());
     let (store, shelf) = chain(home.path(), &genesis);
