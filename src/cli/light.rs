@@ -22,9 +22,10 @@ use crate::node::snapshot::join::anchor;
 use crate::wire;
 
 const EXAMPLES: &str = "Examples:
-  trullo light --genesis genesis.json --peer /ip4/192.0.2.1/tcp/7000/p2p/12D3KooWBVwVWdqFNFJBFhW1qKLCe3YPz1cSCTVZ3S4N7dNhHRZ6
-  trullo light --genesis genesis.json --trust 1200:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 \\
-    --peer ADDRESS --peer ADDRESS --listen 127.0.0.1:8080 --state light.state
+  trullo light --genesis genesis.json \\
+    --peer /ip4/192.0.2.1/tcp/7000/p2p/12D3KooWBVwVWdqFNFJBFhW1qKLCe3YPz1cSCTVZ3S4N7dNhHRZ6
+  trullo light --genesis genesis.json --peer ADDRESS --peer ADDRESS --listen 127.0.0.1:8080 \\
+    --trust 1200:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   curl http://127.0.0.1:8080/v1/accounts/ID
 
 Follows the headers of the peers and keeps no chain. Answers /status, /v1/blocks/HEIGHT|latest (the header), /v1/accounts/ID,

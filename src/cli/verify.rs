@@ -18,7 +18,8 @@ const EXAMPLES: &str = "Examples:
   trullo verify bundle.json --genesis genesis.json
   trullo ledger file photo.jpg --proof | trullo verify - --genesis genesis.json
   trullo verify bundle.json --genesis genesis.json --json
-  trullo verify bundle.json --trust 1200:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  trullo verify bundle.json --trust \\
+    1200:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   trullo verify /docs --read
 
 A remote path: says whether every file below it is there and whole, by the health of its slots; with --read
