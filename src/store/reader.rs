@@ -114,6 +114,15 @@ impl Snapshot {
         join::base(self.bytes(tables::META, META_BASE)?)
     }
 
+    /// The lowest final height whose body is here.
+    pub fn first_body(&self) -> Result<Option<Height>, StoreError> {
+        guarded("blocks.v1", || {
+            let table = open_read(&self.txn, tables::BLOCKS)?;
+            let first = table.first().map_err(|error| from_redb("blocks.v1", error))?;
+            Ok(first.map(|(key, _)| key.value().height))
+        })
+    }
+
     /// Headers of final blocks from a height on, ascending, at most `limit`.
     pub fn headers(&self, from: Height, limit: usize) -> Result<Vec<Header>, StoreError> {
         guarded("headers.v1", || {
