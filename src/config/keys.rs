@@ -57,7 +57,7 @@ pub const KEYS: &[Key] = &[
         "node.keep_blocks",
         Kind::Number,
         Some("0"),
-        "Bodies of blocks that this node keeps, at least 64; older ones go as new ones come. 0 for all: an archive. Some must be",
+        "Bodies of blocks that this node keeps, at least 64; older ones go as new ones come. 0 for all: a network needs such archives",
     ),
     key(
         "node.snapshots",

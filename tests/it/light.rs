@@ -208,7 +208,7 @@ fn pruned_bodies_are_gone_headers_stay_and_the_others_still_have_them() {
     assert!(trullo(&proof).status.success(), "old headers still prove");
     let out = net.home("tables");
     let (code, line) = failure(&["--home", &user, "export", "--format", "jsonl", "-o", &out, "--json"]);
-    assert!(code == 4 && line.contains("--from"), "an export over them does not pass for a whole one: {code} {line}");
+    assert!(code != 0 && line.contains("--from"), "an export over them does not pass for a whole one: {code} {line}");
     // A stopped home gives them up at once, and starts again.
     let storage = net.home("storage-1");
     net.kill("storage-1");
