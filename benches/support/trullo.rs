@@ -90,6 +90,7 @@ impl Trullo {
                 on_final,
                 more_waits,
                 clock,
+                keep: None,
             };
             cluster.statuses.push(status);
             cluster.threads.push(spawn(setup, app, queue, &cluster.inboxes[index]));

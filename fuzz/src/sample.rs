@@ -308,6 +308,7 @@ pub fn bundle(key: &Key) -> Bundle {
         key: key.bytes(),
         record: record(key).map(|record| record.bytes()),
         proof: state_proof(key),
+        start: None,
         changes: Vec::new(),
         headers: vec![block().block.header],
         certificate: certified(VoteKind::Commit),

@@ -3,19 +3,21 @@
 //! The text is made from the bundle's bytes, which stand in it too. Whoever verifies makes the text again and compares, so
 //! that nothing in it can say what is not proven.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::chain::parse_account;
+use super::paging;
 use super::problem::Problem;
 use super::server::Api;
 use crate::ledger::record::DealStatus;
-use crate::ledger::{Genesis, Key, Record};
-use crate::node::bundle::{Bundle, BundleError};
-use crate::types::FileId;
+use crate::ledger::{Key, Record};
+use crate::node::bundle::{Anchor, Bundle, BundleError, Checkpoint};
+use crate::types::{FileId, Height};
 use crate::wire;
 
 /// What the text says, for people, and the bytes that prove it.
@@ -38,6 +40,8 @@ const FORMAT: &str = "trullo-bundle-1";
 /// What a verified bundle says.
 #[derive(Debug)]
 pub struct Verified {
+    /// The chain.
+    pub chain: String,
     /// The height whose state it is.
     pub height: u64,
     /// What it is about.
@@ -46,7 +50,7 @@ pub struct Verified {
     pub record: serde_json::Value,
     /// Validators that certified it.
     pub signers: usize,
-    /// Changes of the validators between the genesis and those.
+    /// Changes of the validators in it.
     pub set_changes: usize,
 }
 
@@ -94,7 +98,7 @@ fn subject(key: &Key) -> String {
     }
 }
 
-fn describe(record: &Record) -> serde_json::Value {
+pub(super) fn describe(record: &Record) -> serde_json::Value {
     match record {
         Record::Account(account) => serde_json::json!({ "balance": account.balance.get(), "nonce": account.nonce }),
         Record::File(deal) => serde_json::json!({
@@ -127,8 +131,8 @@ pub fn text(bundle: &Bundle, key: &Key, record: Option<&Record>) -> String {
     text
 }
 
-/// Verifies a bundle's text with the genesis alone. Errors: `BundleError`.
-pub fn verify(text_given: &str, genesis: &Genesis) -> Result<Verified, BundleError> {
+/// Verifies a bundle's text with a genesis or a checkpoint alone. Errors: `BundleError`.
+pub fn verify(text_given: &str, anchor: &Anchor<'_>) -> Result<Verified, BundleError> {
     let parsed: Text =
         serde_json::from_str(text_given).map_err(|error| BundleError(format!("not a bundle: {error}")))?;
     if parsed.format != FORMAT {
@@ -136,11 +140,12 @@ pub fn verify(text_given: &str, genesis: &Genesis) -> Result<Verified, BundleErr
     }
     let bytes = hex::decode(&parsed.bundle).map_err(|error| BundleError(format!("not a bundle: {error}")))?;
     let bundle = Bundle::decode(&bytes)?;
-    let (key, record) = bundle.verify(genesis)?;
+    let (key, record) = bundle.verify(anchor)?;
     if text(&bundle, &key, record.as_ref()) != text_given {
         return Err(BundleError("the text says something else than the proof in it".to_owned()));
     }
     Ok(Verified {
+        chain: parsed.chain,
         height: parsed.height,
         subject: parsed.subject,
         record: parsed.record,
@@ -149,33 +154,58 @@ pub fn verify(text_given: &str, genesis: &Genesis) -> Result<Verified, BundleErr
     })
 }
 
-fn answer(api: &Api, key: &Key) -> Result<Response, Problem> {
-    let bundle = Bundle::make(&api.handle, key)?;
+/// Where a bundle begins.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FromQuery {
+    /// Height of the checkpoint that the bundle begins with; the genesis if not given.
+    #[param(maximum = 9007199254740991_u64)]
+    from: Option<u64>,
+}
+
+fn answer(api: &Api, key: &Key, query: &FromQuery) -> Result<Response, Problem> {
+    paging::number("from", query.from)?;
+    let bundle = Bundle::make(&api.handle, key, query.from.map(Height::new))?;
+    let anchor = match &bundle.start {
+        Some((header, _)) => Anchor::Checkpoint(Checkpoint { height: header.height, hash: header.hash() }),
+        None => Anchor::Genesis(api.handle.genesis()),
+    };
     // A bundle that this node cannot verify itself is not given away.
-    let (key, record) = bundle.verify(api.handle.genesis()).map_err(|error| Problem::unavailable(error.to_string()))?;
+    let (key, record) = bundle.verify(&anchor).map_err(|error| Problem::unavailable(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text(&bundle, &key, record.as_ref())).into_response())
 }
 
 /// Proves a file's deal
 #[utoipa::path(get, path = "/v1/proofs/file/{id}", tag = "chain", operation_id = "prove_file",
-    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file")),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The file"), FromQuery),
     responses((status = 200, content_type = "application/json", body = serde_json::Value, description = "A bundle for `trullo verify`")))]
-pub async fn file(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn file(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<FromQuery>,
+) -> Result<Response, Problem> {
     let id: FileId = id.parse().map_err(|error| Problem::bad(format!("file {id:?}: {error}")))?;
     caller.file(&id)?;
-    answer(&api, &Key::File(id))
+    answer(&api, &Key::File(id), &query)
 }
 
 /// Proves an account, or that there is none
 #[utoipa::path(get, path = "/v1/proofs/account/{id}", tag = "chain", operation_id = "prove_account",
-    params(("id" = String, Path, pattern = "^(me|[0-9a-f]{64})$", description = "The account, or me")),
+    params(("id" = String, Path, pattern = "^(me|[0-9a-f]{64})$", description = "The account, or me"), FromQuery),
     responses((status = 200, content_type = "application/json", body = serde_json::Value, description = "A bundle for `trullo verify`")))]
-pub async fn account(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn account(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<FromQuery>,
+) -> Result<Response, Problem> {
     let account = parse_account(&caller.handle, &id)?;
     if !caller.is_owner() && caller.handle.account() != Some(account) {
         return Err(Problem::not_found(format!("account {account} is not on the chain")));
     }
-    answer(&api, &Key::Account(account))
+    answer(&api, &Key::Account(account), &query)
 }
 
 #[cfg(test)]

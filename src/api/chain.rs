@@ -17,10 +17,11 @@ use super::paging;
 use super::problem::Problem;
 use super::server::Api;
 use super::views::{
-    AcceptedView, AccountView, BlockView, HealthView, LinksView, NodeView, ProblemView, StatusView, StorageView,
-    TransferRequest, TransferView, TxView, ValidatorView,
+    AcceptedView, AccountView, BlockView, HealthView, LinksView, NodeView, ProblemView, PruneRequest, PruneView,
+    StatusView, StorageView, TransferRequest, TransferView, TxView, ValidatorView,
 };
 use crate::ledger::{Key, Record};
+use crate::node::bundle::Checkpoint;
 use crate::node::handle::receipts;
 use crate::node::{Handle, NodeError};
 use crate::store::Snapshot;
@@ -91,6 +92,7 @@ pub async fn status(State(api): State<Api>) -> Result<Json<StatusView>, Problem>
         height: tip.height.get(),
         state_root: tip.header.state_root.to_string(),
         block_hash: tip.hash.to_string(),
+        checkpoint: Checkpoint { height: tip.height, hash: tip.hash }.to_string(),
         finalized_age_ms: handle.clock().now().saturating_sub(status.final_at).get(),
         epoch: round.epoch.get(),
         view: round.view.get(),
@@ -154,8 +156,11 @@ pub async fn blocks(State(api): State<Api>, Query(query): Query<BlocksQuery>) ->
     let mut views = Vec::new();
     // One body at a time: a page of full blocks would be a gigabyte.
     for height in (from..=tip).take(limit) {
-        let Some(block) = snapshot.block(Height::new(height))? else { break };
-        views.push(fill::block(&block.block, tx_count(&block.block.payload)));
+        let height = Height::new(height);
+        match snapshot.block(height)? {
+            Some(block) => views.push(fill::block(&block.block, tx_count(&block.block.payload))),
+            None => views.extend(snapshot.header(height)?.map(|header| fill::header(&header))),
+        }
     }
     Ok(Json(views))
 }
@@ -170,7 +175,7 @@ pub(super) fn tx_count(payload: &[u8]) -> usize {
     responses((status = 200, body = BlockView, description = "The block with its transactions")))]
 pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<BlockView>, Problem> {
     let snapshot = api.handle.snapshot()?;
-    let unknown = || Problem::not_found(format!("block {id} is not known here, or its body was pruned"));
+    let unknown = || Problem::not_found(format!("block {id} is not known here"));
     let height = match id.as_str() {
         "latest" => snapshot.tip()?.map(|tip| tip.height),
         text => match (text.parse::<u64>(), text.parse::<BlockHash>()) {
@@ -180,7 +185,9 @@ pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Jso
         },
     };
     let height = height.ok_or_else(unknown)?;
-    let block = snapshot.block(height)?.ok_or_else(unknown)?;
+    let tip = snapshot.tip()?.map_or(Height::GENESIS, |tip| tip.height);
+    let none = || if height <= tip { pruned(height) } else { unknown() };
+    let block = snapshot.block(height)?.ok_or_else(none)?;
     let txs = txs(&block.block.payload);
     let receipts = receipts(&snapshot, height)?;
     let mut view = fill::block(&block.block, txs.len());
@@ -191,6 +198,13 @@ pub async fn block(State(api): State<Api>, Path(id): Path<String>) -> Result<Jso
     view.transactions =
         Some(txs.iter().zip(&receipts).map(|(tx, receipt)| fill::settled(tx, height, receipt)).collect());
     Ok(Json(view))
+}
+
+/// A body that this node does not have, or no longer.
+pub(super) fn pruned(height: Height) -> Problem {
+    Problem::gone(format!("the body of block {height} is not kept here")).hint(
+        "ask an archive: a node that replayed the chain from its genesis and whose node.keep_blocks is 0, as is the default",
+    )
 }
 
 fn txs(payload: &[u8]) -> Vec<Tx> {
@@ -213,10 +227,11 @@ pub async fn tx(caller: Caller, Path(id): Path<String>) -> Result<Json<TxView>, 
 }
 
 fn final_tx(handle: &Handle, id: &TxId) -> Result<Option<TxView>, Problem> {
+    let snapshot = handle.snapshot()?;
+    let Some(height) = snapshot.tx(id)?.map(|place| place.height) else { return Ok(None) };
+    let block = snapshot.block(height)?;
+    let block = block.ok_or_else(|| pruned(height))?;
     let Some(done) = handle.final_tx(id)? else { return Ok(None) };
-    let height = done.place.height;
-    let block = handle.snapshot()?.block(height)?;
-    let block = block.ok_or_else(|| Problem::not_found(format!("the body of block {height} was pruned")))?;
     let tx = usize::try_from(done.place.index).ok().and_then(|index| txs(&block.block.payload).into_iter().nth(index));
     Ok(tx.map(|tx| fill::settled(&tx, height, &done.receipt)))
 }
@@ -350,9 +365,7 @@ pub async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) ->
     }
     let mut next = since.saturating_add(1);
     if next <= tip && handle.snapshot()?.block(Height::new(next))?.is_none() {
-        return Err(Problem::gone(format!(
-            "the body of block {next} was pruned here; begin later, or ask another node"
-        )));
+        return Err(pruned(Height::new(next)));
     }
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     let mut tips = handle.reader().watch();
@@ -410,6 +423,14 @@ pub async fn links(State(api): State<Api>, Json(request): Json<LinksView>) -> Re
         .map(|id| id.parse::<NodeId>().map_err(|error| Problem::bad(format!("node {id:?}: {error}"))));
     api.handle.set_denied(nodes.collect::<Result<_, _>>()?).await?;
     Ok(Json(LinksView { deny: api.handle.denied().iter().map(ToString::to_string).collect() }))
+}
+
+/// Removes the bodies of old blocks, step by step.
+#[utoipa::path(post, path = "/v1/admin/prune", tag = "node", request_body = PruneRequest,
+    responses((status = 200, body = PruneView, description = "What goes")))]
+pub async fn prune(State(api): State<Api>, Json(request): Json<PruneRequest>) -> Result<Json<PruneView>, Problem> {
+    let below = api.handle.prune(request.keep).await?;
+    Ok(Json(PruneView { below: below.get() }))
 }
 
 /// Stops the node.

@@ -9,6 +9,7 @@ use crate::files::OpenManifest;
 use crate::ledger::effects::{Outcome, Receipt};
 use crate::ledger::record::{Deal, DealStatus, NodeEntry};
 use crate::node::Handle;
+use crate::node::bundle::Checkpoint;
 use crate::node::files::access::open_manifest;
 use crate::types::{FileId, Height, NodeId, Roles};
 use crate::wire::{Action, Certificate, PublicManifest, Tx, ValidatorSet};
@@ -121,10 +122,17 @@ pub fn certificate(certificate: &Certificate, set: &ValidatorSet) -> Certificate
 
 /// A block without its transactions.
 pub fn block(block: &crate::wire::Block, txs: usize) -> BlockView {
-    let header = &block.header;
+    let (txs, bytes) = (u64::try_from(txs).unwrap_or(u64::MAX), u64::try_from(block.payload.len()).unwrap_or(u64::MAX));
+    BlockView { txs, bytes, pruned: false, ..header(&block.header) }
+}
+
+/// A final block of which only the header is here.
+pub fn header(header: &crate::wire::Header) -> BlockView {
+    let hash = header.hash();
     BlockView {
         height: header.height.get(),
-        hash: block.hash().to_string(),
+        hash: hash.to_string(),
+        checkpoint: Checkpoint { height: header.height, hash }.to_string(),
         parent: header.parent.to_string(),
         epoch: header.round.epoch.get(),
         view: header.round.view.get(),
@@ -135,8 +143,9 @@ pub fn block(block: &crate::wire::Block, txs: usize) -> BlockView {
         state_root: header.state_root.to_string(),
         validator_set: hex::encode(header.validator_set),
         next_set: hex::encode(header.next_set),
-        txs: u64::try_from(txs).unwrap_or(u64::MAX),
-        bytes: u64::try_from(block.payload.len()).unwrap_or(u64::MAX),
+        txs: 0,
+        bytes: 0,
+        pruned: true,
         certificate: None,
         transactions: None,
     }

@@ -17,6 +17,7 @@ mod download;
 pub mod evidence;
 pub mod files;
 mod fill;
+pub mod light;
 pub(crate) mod linger;
 pub mod measured;
 pub mod network;

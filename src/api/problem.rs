@@ -28,7 +28,7 @@ impl Problem {
     fn new(status: StatusCode, code: u8, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, title, detail: detail.into(), code, hint: None, retry_after: None }
     }
-    fn hint(mut self, hint: &'static str) -> Self {
+    pub(super) fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
     }

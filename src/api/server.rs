@@ -150,6 +150,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(signing::show))
         .routes(routes!(signing::back_up))
         .routes(routes!(chain::links))
+        .routes(routes!(chain::prune))
         .routes(routes!(chain::stop))
         .routes(routes!(access::add, access::list))
         .routes(routes!(access::remove))

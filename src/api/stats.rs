@@ -186,9 +186,13 @@ pub async fn blocks(
             next = Some(height.to_string());
             break;
         }
-        // Below the first body that was pruned there is none.
-        let Some(block) = snapshot.block(Height::new(height))? else { break };
-        blocks.push(fill::block(&block.block, tx_count(&block.block.payload)));
+        let height = Height::new(height);
+        match (snapshot.block(height)?, snapshot.header(height)?) {
+            (Some(block), _) => blocks.push(fill::block(&block.block, tx_count(&block.block.payload))),
+            (None, Some(header)) => blocks.push(fill::header(&header)),
+            // A node that began with a snapshot has no headers from before it.
+            (None, None) => break,
+        }
     }
     Ok(Json(BlocksView { blocks, next }))
 }

@@ -64,6 +64,7 @@ pub async fn table(
         Some(id) => api.snapshots.get(id, Instant::now())?,
         None => Arc::new(api.handle.snapshot()?),
     };
+    whole(&snapshot, table, from)?;
     let (sender, receiver) = channel(PIECES);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = send(&snapshot, table, (from, to), &sender) {
@@ -74,6 +75,22 @@ pub async fn table(
     });
     let body = Body::from_stream(tokio_stream(receiver));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// Whether what is asked for reaches back no further than this node does. Errors: 410 with where it begins.
+fn whole(snapshot: &Snapshot, table: Table, from: Height) -> Result<(), Problem> {
+    let first = match table {
+        Table::Transactions => snapshot.first_body()?,
+        Table::Blocks => Some(snapshot.base()?),
+        _ => None,
+    };
+    match first.filter(|first| from < *first) {
+        None => Ok(()),
+        Some(first) => {
+            let text = format!("{table} from before height {first} are not kept here; export with --from {first}");
+            Err(Problem::gone(text).hint("for all of them ask an archive, a node that keeps every block"))
+        }
+    }
 }
 
 type Piece = Result<Bytes, io::Error>;

@@ -32,6 +32,9 @@ pub struct StatusView {
     pub state_root: String,
     /// Hash of that block.
     pub block_hash: String,
+    /// Both as `--trust` takes them: `HEIGHT:HASH`.
+    #[serde(default)]
+    pub checkpoint: String,
     /// How long ago this node learnt that the block is final.
     pub finalized_age_ms: u64,
     /// The current epoch.
@@ -84,6 +87,22 @@ pub struct StatusView {
     pub signing: Option<String>,
 }
 
+/// How much of the chain is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruneRequest {
+    /// Blocks whose bodies are kept, at least 64.
+    #[schema(minimum = 64)]
+    pub keep: u64,
+}
+
+/// What goes of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PruneView {
+    /// The bodies of blocks below this height, step by step with the blocks that come.
+    pub below: u64,
+}
+
 /// A storage node's space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StorageView {
@@ -120,6 +139,9 @@ pub struct BlockView {
     pub height: u64,
     /// The block's hash.
     pub hash: String,
+    /// Height and hash as `--trust` takes them: `HEIGHT:HASH`.
+    #[serde(default)]
+    pub checkpoint: String,
     /// Its parent's hash.
     pub parent: String,
     /// Epoch of the view in which it was first proposed.
@@ -140,10 +162,13 @@ pub struct BlockView {
     pub validator_set: String,
     /// Hash of the validator set of the block after it.
     pub next_set: String,
-    /// Number of transactions.
+    /// Number of transactions; 0 where the body was pruned.
     pub txs: u64,
-    /// Bytes of its payload.
+    /// Bytes of its payload; 0 where it was pruned.
     pub bytes: u64,
+    /// Whether the body was pruned here: then only its header and certificate are left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pruned: bool,
     /// The commit certificate that finalized it or a block above it; in the answer for one block only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateView>,

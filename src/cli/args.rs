@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::{
-    account, backup, config, demo, evidence, export, files, get, init, invite, ledger, migrate, node, put, s3, sharing,
-    sim, storage, testnet, tools, tree, user, validator, verify,
+    account, backup, config, demo, evidence, export, files, get, init, invite, ledger, light, migrate, node, prune,
+    put, s3, sharing, sim, storage, testnet, tools, tree, user, validator, verify,
 };
 
 /// Exit codes, at the end of the long help.
@@ -161,6 +161,10 @@ pub enum Command {
     Ledger(ledger::Verb),
     /// Check the files of a folder, or a proof bundle offline
     Verify(verify::Args),
+    /// Follow the chain by headers alone, and answer what is proven
+    Light(light::Args),
+    /// Remove the bodies of old blocks
+    Prune(prune::Args),
     /// Write the chain to files for other programs: Parquet, CSV, JSON lines, SQLite
     Export(export::Args),
     /// Accounts and credits

@@ -20,6 +20,7 @@ use crate::api::bundle;
 use crate::api::uploads::PutView;
 use crate::api::views::FileStatus;
 use crate::config::genesis;
+use crate::node::bundle::Anchor;
 use crate::node::home::random;
 
 const EXAMPLES: &str = "Examples:
@@ -177,10 +178,10 @@ impl Stage {
         let text = std::str::from_utf8(&bytes).context("the bundle is no text")?;
         let genesis = std::fs::read_to_string(state.dir().join("genesis.json")).context("reading the genesis file")?;
         let genesis = genesis::read(&genesis)?;
-        let verified =
-            bundle::verify(text, &genesis).map_err(|error| CliError::new(Exit::Verification, error.to_string()))?;
+        let verified = bundle::verify(text, &Anchor::Genesis(&genesis))
+            .map_err(|error| CliError::new(Exit::Verification, error.to_string()))?;
         let flipped = text.replacen("\"final\"", "\"fimal\"", 1);
-        if flipped == text || bundle::verify(&flipped, &genesis).is_ok() {
+        if flipped == text || bundle::verify(&flipped, &Anchor::Genesis(&genesis)).is_ok() {
             return Err(CliError::new(Exit::Verification, "a changed bundle was not refused").into());
         }
         Ok((

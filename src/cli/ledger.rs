@@ -31,7 +31,8 @@ const TX: &str = "Examples:
   trullo ledger tx 5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592";
 const ACCOUNT: &str = "Examples:
   trullo ledger account me
-  trullo ledger account me --proof -o account.json";
+  trullo ledger account me --proof -o account.json
+  trullo ledger account me --proof --from 1200 -o account.json";
 const FILE: &str = "Examples:
   trullo ledger file photo.jpg
   trullo ledger file 3f9c0a41d2b7e685 --proof -o bundle.json
@@ -118,6 +119,9 @@ pub struct Proof {
     /// Write the bundle to this file; `-` or nothing: stdout
     #[arg(short, long, requires = "proof", value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Begin the bundle with the checkpoint of this height, for `trullo verify --trust`; default: with the genesis
+    #[arg(long, requires = "proof", value_name = "HEIGHT")]
+    from: Option<u64>,
 }
 
 /// Runs a verb.
@@ -185,7 +189,8 @@ fn segment(text: &str) -> Result<&str> {
 
 /// Fetches a bundle and hands it on unchanged: every byte of it counts.
 async fn bundle(context: &Context, client: &Client, path: &str, proof: &Proof) -> Result<()> {
-    let bytes = fetch_bundle(client, path).await?;
+    let query = proof.from.map(|from| format!("?from={from}")).unwrap_or_default();
+    let bytes = fetch_bundle(client, &format!("{path}{query}")).await?;
     match proof.output.as_deref().filter(|path| *path != Path::new("-")) {
         None => Ok(std::io::stdout().write_all(&bytes)?),
         Some(path) => {
@@ -194,7 +199,11 @@ async fn bundle(context: &Context, client: &Client, path: &str, proof: &Proof) -
             let value = json!({ "bundle": text, "bytes": bytes.len() });
             context.out.result(&value, || text.clone())?;
             let genesis = context.open_home()?.genesis();
-            context.out.say(format!("check it with: trullo verify {text} --genesis {}", genesis.display()));
+            let trust = match proof.from.filter(|from| *from > 0) {
+                Some(from) => format!("--trust {from}:HASH, with the hash from a source that you trust"),
+                None => format!("--genesis {}", genesis.display()),
+            };
+            context.out.say(format!("check it with: trullo verify {text} {trust}"));
             Ok(())
         }
     }
@@ -248,6 +257,7 @@ fn status_text(status: &StatusView) -> String {
         ("chain", status.chain.clone()),
         ("height", status.height.to_string()),
         ("block", status.block_hash.clone()),
+        ("checkpoint", status.checkpoint.clone()),
         ("state root", status.state_root.clone()),
         ("final since", age(status.finalized_age_ms)),
         ("epoch, view", format!("{}, {} led by {leader}", status.epoch, status.view)),
@@ -291,6 +301,7 @@ fn block_text(block: &BlockView) -> String {
     let mut text = facts([
         ("height", block.height.to_string()),
         ("hash", block.hash.clone()),
+        ("checkpoint", block.checkpoint.clone()),
         ("parent", block.parent.clone()),
         ("epoch, view", format!("{}, {}", block.epoch, block.view)),
         ("proposer", block.proposer.clone()),

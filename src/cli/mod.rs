@@ -22,10 +22,12 @@ mod identity;
 mod init;
 mod invite;
 mod ledger;
+mod light;
 mod measured;
 mod migrate;
 mod node;
 mod phrase;
+mod prune;
 mod put;
 mod s3;
 mod sharing;
@@ -107,6 +109,8 @@ fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Storage(verb) => storage::run(context, &verb),
         Command::Ledger(verb) => ledger::run(context, &verb),
         Command::Verify(args) => verify::run(context, &args),
+        Command::Light(args) => light::run(context, &args),
+        Command::Prune(args) => prune::run(context, &args),
         Command::Export(args) => export::run(context, &args),
         Command::Account(verb) => account::run(context, &verb),
         Command::User(verb) => user::run(context, &verb),

@@ -101,7 +101,12 @@ async fn serve(home: &Home, start: Start) -> Result<()> {
     let listen = start.config.api.listen;
     home.make_token()?;
     let token = home.read_token()?;
-    let node = node::start(start).await?;
+    // A home that joins by a snapshot may wait for peers for long.
+    let node = tokio::select! {
+        node = node::start(start) => node?,
+        _ = terminated.recv() => return Ok(()),
+        _ = interrupted.recv() => return Ok(()),
+    };
     let handle = node.handle().clone();
     let stop = handle.stop_token().clone();
     let server = match api::serve(handle.clone(), listen, &token).await {

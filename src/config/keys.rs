@@ -53,6 +53,30 @@ pub const KEYS: &[Key] = &[
         Some(r#""64 MiB""#),
         "Free bytes on the disk of the home below which the node pauses: it answers and takes in nothing; 0 for never",
     ),
+    key(
+        "node.keep_blocks",
+        Kind::Number,
+        Some("0"),
+        "Bodies of blocks that this node keeps, at least 64; older ones go as new ones come. 0 for all: a network needs such archives",
+    ),
+    key(
+        "node.snapshots",
+        Kind::Flag,
+        Some("true"),
+        "Whether a copy of the state is kept at the end of each epoch, for nodes that join by snapshot; two at the same time",
+    ),
+    key(
+        "sync.mode",
+        Kind::Text,
+        Some(r#""replay""#),
+        "How a new home gets the state: replay, by all blocks since the genesis; snapshot, by a copy that is proven",
+    ),
+    key(
+        "sync.trust",
+        Kind::Text,
+        None,
+        "For snapshot: a final block that you trust, HEIGHT:HASH. Default: the genesis",
+    ),
     key("net.listen", Kind::List, Some(r#"["/ip4/0.0.0.0/tcp/0"]"#), "Multiaddresses to listen on"),
     key(
         "net.announce",

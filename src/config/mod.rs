@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod genesis;
+pub mod history;
 pub mod keys;
 pub mod keystore;
 pub mod layers;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use history::History;
 pub use layers::{Layers, Origin};
 pub use raw::RawConfig;
 
@@ -74,6 +76,8 @@ fn suggestion(nearest: &Option<&'static str>) -> String {
 pub struct Config {
     /// Who it is.
     pub node: Node,
+    /// What it keeps of the chain, and how it gets it.
+    pub history: History,
     /// How it talks to others.
     pub net: Net,
     /// How it answers HTTP.
@@ -234,6 +238,7 @@ impl Config {
         let check = Check { layers };
         Ok(Self {
             node: check.node(&raw.node)?,
+            history: check.history(raw)?,
             net: check.net(&raw.net)?,
             api: check.api(&raw.api)?,
             s3: check.s3(&raw.s3)?,

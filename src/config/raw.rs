@@ -12,6 +12,8 @@ use crate::files::{QuorumError, Share};
 pub struct RawConfig {
     /// `[node]`
     pub node: RawNode,
+    /// `[sync]`
+    pub sync: RawSync,
     /// `[net]`
     pub net: RawNet,
     /// `[api]`
@@ -41,6 +43,17 @@ pub struct RawNode {
     pub roles: Vec<String>,
     pub operator: Option<String>,
     pub disk_reserve: Size,
+    pub keep_blocks: u64,
+    pub snapshots: bool,
+}
+
+/// `[sync]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config::keys says what each key means")]
+pub struct RawSync {
+    pub mode: String,
+    pub trust: Option<String>,
 }
 
 /// `[net]`

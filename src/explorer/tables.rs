@@ -98,8 +98,8 @@ impl Iterator for Rows<'_> {
 
 impl Rows<'_> {
     fn read_height(&mut self, height: Height) -> Result<(), TableError> {
-        let missing = || StoreError::corrupted("headers.v1", format!("height {height}, which is missing"));
-        let header = self.snapshot.header(height)?.ok_or_else(missing)?;
+        // What is missing by damage is the store's error.
+        let header = self.snapshot.header(height)?.ok_or(TableError::Pruned(height))?;
         let body = self.snapshot.block(height)?.map(|block| block.block.payload);
         if self.table == Table::Blocks {
             let row = block_row(&self.chain, &header, body.as_deref())?;

@@ -35,6 +35,7 @@ mod memory;
 mod node;
 mod offence;
 mod payment;
+pub mod pieces;
 pub mod promise;
 pub mod protocol;
 pub mod record;

@@ -22,7 +22,7 @@ use crate::types::{Height, StateRoot, limits};
 use crate::wire::{DecodeError, decode, encode};
 
 /// BLAKE3, keyed for the nodes of the state tree. What the tree hashes is short, so it is gathered and hashed at once.
-struct NodeHasher {
+pub(super) struct NodeHasher {
     bytes: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ fn place(key: &Key) -> KeyHash {
 
 /// The bytes under which a store keeps a node: the height that wrote it, big-endian, the number of nibbles on its path, and
 /// the nibbles, two a byte.
-fn key_bytes(key: &NodeKey) -> Vec<u8> {
+pub(super) fn key_bytes(key: &NodeKey) -> Vec<u8> {
     let path = key.nibble_path();
     let mut out = Vec::with_capacity(48);
     out.extend_from_slice(&key.version().to_be_bytes());
@@ -224,6 +224,14 @@ pub fn update<R: TreeReader>(
         nodes: batch.node_batch.nodes().clone(),
         stale: batch.stale_node_index_batch.into_iter().map(|stale| stale.node_key).collect(),
     })
+}
+
+/// The root of the tree after a block. Errors: `Read`, `Damaged`; the latter too when the height's nodes are not there.
+pub fn root<R: TreeReader>(reader: &Overlay<'_, R>, height: Height) -> Result<StateRoot, TreeError<R::Error>> {
+    let adapter = Adapter::new(reader, false);
+    let tree = JellyfishMerkleTree::<_, NodeHasher>::new(&adapter);
+    let result = tree.get_root_hash(height.get());
+    adapter.outcome(result).map(|root| StateRoot::from_bytes(root.0))
 }
 
 /// Why a state proof proves nothing.

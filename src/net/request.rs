@@ -31,10 +31,12 @@ pub enum Method {
     Status = 3,
     /// Signatures of the asker's own key.
     Signed = 4,
+    /// Headers, records with their proofs, and pieces of snapshots.
+    Prove = 5,
 }
 
 impl Method {
-    const ALL: [Self; 5] = [Self::Blocks, Self::Block, Self::Submit, Self::Status, Self::Signed];
+    const ALL: [Self; 6] = [Self::Blocks, Self::Block, Self::Submit, Self::Status, Self::Signed, Self::Prove];
     fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|method| *method as u8 == byte)
     }

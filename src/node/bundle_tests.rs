@@ -2,22 +2,23 @@
 
 use super::*;
 use crate::crypto::SecretKey;
+use crate::ledger::Genesis;
 use crate::node::testing;
 use crate::types::{Round, View};
-use crate::wire::Validator;
 use crate::wire::certificate::Signed;
+use crate::wire::{Validator, VoteKind};
 
-fn key(n: u8) -> SecretKey {
+pub fn key(n: u8) -> SecretKey {
     SecretKey::from_seed(&[n; 32])
 }
 
-fn set(keys: &[SecretKey]) -> ValidatorSet {
+pub fn set(keys: &[SecretKey]) -> ValidatorSet {
     let mut members: Vec<_> = keys.iter().map(|key| Validator { node: key.public().node_id(), power: 1 }).collect();
     members.sort_by_key(|member| member.node);
     ValidatorSet::new(members).expect("a set")
 }
 
-fn certify(genesis: &Genesis, header: &Header, keys: &[SecretKey]) -> Certificate {
+pub fn certify(genesis: &Genesis, header: &Header, keys: &[SecretKey]) -> Certificate {
     let mut certificate = Certificate {
         kind: VoteKind::Commit,
         round: header.round,
@@ -35,7 +36,7 @@ fn certify(genesis: &Genesis, header: &Header, keys: &[SecretKey]) -> Certificat
     certificate
 }
 
-fn header(genesis: &Genesis, height: u64, by: &[SecretKey], next: &[SecretKey]) -> Header {
+pub fn header(genesis: &Genesis, height: u64, by: &[SecretKey], next: &[SecretKey]) -> Header {
     let first = genesis.block().expect("a genesis block").header;
     let (height, epoch) = (Height::new(height), Epoch::new((height - 1) / genesis.epoch_blocks));
     let (validator_set, next_set) = (set(by).hash(), set(next).hash());
@@ -59,6 +60,7 @@ fn bundle(genesis: &Genesis) -> (Bundle, [Vec<SecretKey>; 3]) {
         key: Key::Params.bytes(),
         record: snapshot.state(&Key::Params.bytes()).expect("a record"),
         proof: proof.expect("a proof"),
+        start: None,
         changes: vec![change(20, 0), change(40, 1)],
         certificate: certify(genesis, &last, &sets[2]),
         headers: vec![last],
@@ -70,12 +72,12 @@ fn bundle(genesis: &Genesis) -> (Bundle, [Vec<SecretKey>; 3]) {
 fn each_set_is_certified_by_the_one_before_it() {
     let genesis = testing::genesis();
     let (good, sets) = bundle(&genesis);
-    let (named, record) = good.verify(&genesis).expect("a proof over two changes");
+    let (named, record) = good.verify(&Anchor::Genesis(&genesis)).expect("a proof over two changes");
     assert_eq!((named, record.is_some()), (Key::Params, true));
     let refused = |edit: &dyn Fn(&mut Bundle)| {
         let mut bundle = good.clone();
         edit(&mut bundle);
-        bundle.verify(&genesis).expect_err("not proven").0
+        bundle.verify(&Anchor::Genesis(&genesis)).expect_err("not proven").0
     };
     assert!(refused(&|bundle| _ = bundle.changes.remove(0)).contains("does not lead on"), "a change is left out");
     assert!(refused(&|bundle| _ = bundle.changes.pop()).contains("not for these validators"));
@@ -98,5 +100,37 @@ fn validators_of_the_genesis_certify_nothing_after_their_time() {
     let (mut old, sets) = bundle(&genesis);
     let last = header(&genesis, 30, &sets[2], &sets[2]);
     (old.certificate, old.headers) = (certify(&genesis, &last, &sets[2]), vec![last]);
-    assert!(old.verify(&genesis).expect_err("height 30 is before the last change").0.contains("older than"));
+    assert!(
+        old.verify(&Anchor::Genesis(&genesis))
+            .expect_err("height 30 is before the last change")
+            .0
+            .contains("older than")
+    );
+}
+
+#[test]
+fn a_checkpoint_stands_for_everything_before_it() {
+    let genesis = testing::genesis();
+    let (whole, sets) = bundle(&genesis);
+    let point = |header: &Header| Checkpoint { height: header.height, hash: header.hash() };
+    let trust = |bundle: &Bundle, point| bundle.verify(&Anchor::Checkpoint(point)).map(|(key, _)| key);
+    let before = header(&genesis, 30, &sets[1], &sets[1]);
+    let mut late = whole.clone();
+    (late.start, late.changes) = (Some((before.clone(), set(&sets[1]))), vec![whole.changes[1].clone()]);
+    assert_eq!(trust(&late, point(&before)), Ok(Key::Params), "over the change after it");
+    let change = &whole.changes[0].header;
+    assert_eq!(trust(&whole, point(change)), Ok(Key::Params), "one from the genesis holds the headers of its changes");
+    let refused = |bundle: &Bundle, point| trust(bundle, point).expect_err("not proven").0;
+    let other = Checkpoint { hash: change.hash(), ..point(&before) };
+    assert!(refused(&late, other).contains("is not that of checkpoint"));
+    assert!(refused(&whole, point(&before)).contains("does not begin with checkpoint"));
+    let mut thieves = late.clone();
+    thieves.start = Some((before.clone(), set(&[key(66)])));
+    assert!(refused(&thieves, point(&before)).contains("names other validators"));
+    let mut ahead = late.clone();
+    ahead.start = Some((header(&genesis, 60, &sets[2], &sets[2]), set(&sets[2])));
+    let start = ahead.start.clone().expect("a start").0;
+    ahead.changes.clear();
+    assert!(refused(&ahead, point(&start)).contains("older than"), "nothing before a checkpoint is proven by it");
+    assert!(late.verify(&Anchor::Genesis(&genesis)).expect_err("no genesis in it").0.contains("--trust"));
 }

@@ -293,6 +293,16 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
                 Err(_) => {}
             }
         }
+        Method::Prove => {
+            let Some(_turn) = handle.inner.shelf.turn() else { return request.busy().await };
+            let (answerer, question) = (handle.answerer(), request.data.clone());
+            match tokio::task::spawn_blocking(move || answerer.answer(&question)).await {
+                Ok(Ok(Some(answer))) => request.answer(answer.into()).await,
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a peer's question could not be answered"),
+                Err(_) => {}
+            }
+        }
         Method::Submit => {
             let Ok(tx) = wire::decode::<Tx>(&request.data, limits::TX_BYTES_MAX) else { return };
             let taken = handle.submit(tx).await;

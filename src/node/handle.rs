@@ -26,7 +26,7 @@ use crate::ledger::{Genesis, Key, Record};
 use crate::mempool::{Mempool, Refusal};
 use crate::net::{NetHandle, SendError};
 use crate::store::{Local, Reader, SlotError, Slots, Snapshot, StoreError, TxPlace};
-use crate::types::{AccountId, ChainId, FileId, NodeId, TxId, limits};
+use crate::types::{AccountId, ChainId, FileId, Height, NodeId, TxId, limits};
 use crate::wire::{self, Action, Topic, Tx, TxBody, VerifiedTx};
 
 /// Longest pause before an action is signed anew because another transaction of the account took its nonce.
@@ -142,6 +142,7 @@ pub(super) struct Inner {
     pub metrics: Metrics,
     pub outbox: mpsc::Sender<VerifiedTx>,
     pub accusations: mpsc::Sender<crate::wire::Accusation>,
+    pub shelf: Arc<super::snapshot::Shelf>,
     pub denied: Mutex<BTreeSet<NodeId>>,
     pub trees: super::tree::Trees,
     pub stop: CancellationToken,
@@ -471,6 +472,23 @@ impl Handle {
         std::fs::metadata(self.inner.home.join("node.redb")).map_or(0, |meta| meta.len())
     }
 
+    /// Answers questions of peers about the chain.
+    pub(super) fn answerer(&self) -> super::light::Answerer {
+        super::light::Answerer { reader: self.reader().clone(), shelf: self.inner.shelf.clone() }
+    }
+
+    /// Removes the bodies of all but the last `keep` final blocks, step by step with the blocks that come, at least
+    /// `limits::KEEP_BLOCKS_MIN`. Returns the height below which they go. Errors: `Bad`, `Stopping`.
+    pub async fn prune(&self, keep: u64) -> Result<Height, NodeError> {
+        if keep < limits::KEEP_BLOCKS_MIN {
+            return Err(NodeError::Bad(format!("at least {} blocks are kept, not {keep}", limits::KEEP_BLOCKS_MIN)));
+        }
+        let tip = self.reader().tip().map_or(0, |tip| tip.height.get());
+        let below = Height::new(tip.saturating_add(1).saturating_sub(keep));
+        self.inner.chain.send(Input::Prune(below)).await.map_err(|_| NodeError::Stopping)?;
+        Ok(below)
+    }
+
     /// Cuts this node off from exactly these nodes. Errors: `Busy`.
     pub async fn set_denied(&self, nodes: Vec<NodeId>) -> Result<(), NodeError> {
         *self.inner.denied.lock().unwrap_or_else(PoisonError::into_inner) = nodes.iter().copied().collect();
@@ -483,7 +501,7 @@ impl Handle {
 }
 
 /// The receipts of a block. Errors: `Store`.
-pub fn receipts(snapshot: &Snapshot, height: crate::types::Height) -> Result<Vec<Receipt>, StoreError> {
+pub fn receipts(snapshot: &Snapshot, height: Height) -> Result<Vec<Receipt>, StoreError> {
     let Some(bytes) = snapshot.receipts(height)? else { return Ok(Vec::new()) };
     let receipts = wire::decode(&bytes, limits::BLOCK_PAYLOAD_BYTES_MAX * 4);
     receipts.map_err(|_| StoreError::corrupted("receipts.v1", height.to_string()))

@@ -19,12 +19,14 @@ pub mod gossip;
 pub mod handle;
 pub mod home;
 pub mod keeper;
+pub mod light;
 pub mod links;
 pub mod measured;
 pub mod metrics;
 pub mod partition;
 pub mod signing;
 pub mod slots;
+pub mod snapshot;
 pub mod start;
 #[cfg(test)]
 mod testing;

@@ -20,9 +20,11 @@ use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
 use super::clock::Clock;
 use super::disk;
 use super::handle::{Handle, Identity, Inner};
+use super::light::Checkpoint;
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{accuse, files, gossip, home, keeper, partition, slots};
+use super::snapshot::{Shelf, join, join::JoinError};
+use super::{accuse, files, gossip, home, keeper, partition, slots, snapshot};
 use crate::config::{Config, Net};
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -130,14 +132,9 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     store.expect_chain(chain_id)?;
     let local = Local::open(&home.join("local.redb"), &Options::default())?;
     local.expect_chain(chain_id)?;
-    write_genesis(&store, &genesis)?;
     let signer = store.signer()?;
     let key = SecretKey::from_seed(&signer.seed());
     let reader = store.reader();
-    let snapshot = reader.snapshot()?;
-    check_version(read_record(&snapshot, &Key::Protocol)?, known)?;
-    let set = Arc::new(validators(&snapshot)?);
-    drop(snapshot);
     let core = core_config(&config, &genesis, &key)?;
     let slots = match config.node.roles.has(Role::Storage) {
         true => {
@@ -148,6 +145,16 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     };
     let (metrics, net_metrics) = Metrics::new();
     let (net, inboxes) = net::start(net_config(&config, &genesis, &key)?, net_metrics).await?;
+    let joins = store.joining()?.is_some() || (reader.tip().is_none() && config.history.by_snapshot);
+    match joins {
+        true => join_by_snapshot(&store, &net, &config, &genesis).await?,
+        false => write_genesis(&store, &genesis)?,
+    }
+    let snapshot = reader.snapshot()?;
+    check_version(read_record(&snapshot, &Key::Protocol)?, known)?;
+    let set = Arc::new(validators(&snapshot)?);
+    drop(snapshot);
+    let shelf = Arc::new(Shelf::open(home.join("snapshots")));
     let clock = Clock::start();
     let stop = CancellationToken::new();
     let mempool = Arc::new(Mutex::new(Mempool::new(Capacity::STANDARD)));
@@ -186,6 +193,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         on_final: on_final(mempool.clone()),
         more_waits: more_waits(mempool.clone()),
         clock,
+        keep: config.history.keep_blocks,
     };
     let chain = start_chain(setup, stop.clone())?;
     let access = account.as_ref().map(|account| AccessKeys::open(&home, account)).transpose();
@@ -217,6 +225,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         metrics,
         outbox,
         accusations,
+        shelf: shelf.clone(),
         denied: Mutex::new(BTreeSet::new()),
         trees: super::tree::Trees::default(),
         stop,
@@ -233,6 +242,9 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     handle.spawn(gossip::answer(handle.clone(), requests));
     handle.spawn(gossip::announce(handle.clone()));
     handle.spawn(accuse::run(handle.clone(), accused));
+    if handle.config().history.snapshots {
+        handle.spawn(snapshot::make::run(handle.clone(), shelf));
+    }
     if handle.identity().account.is_some() {
         handle.spawn(files::late::run(handle.clone()));
         handle.spawn(files::watch::run(handle.clone()));
@@ -257,6 +269,23 @@ async fn end_with_local(handle: Handle) {
         }
         () = handle.stop_token().cancelled() => {}
     }
+}
+
+/// Gets the state from peers, where the home has none yet.
+async fn join_by_snapshot(
+    store: &Store,
+    net: &net::NetHandle,
+    config: &Config,
+    genesis: &Genesis,
+) -> Result<(), NodeFailure> {
+    let point = config.history.trust.as_ref().map(|text| text.parse::<Checkpoint>()).transpose();
+    let point = point.map_err(|error| NodeFailure::Setting(format!("sync.trust: {error}")))?;
+    let failed = |error: JoinError| match error {
+        JoinError::Store(error) => NodeFailure::Store(error),
+        JoinError::Trust(error) => NodeFailure::Setting(error.to_string()),
+    };
+    let trusted = join::anchor(net, genesis, point).await.map_err(|error| failed(error.into()))?;
+    join::join(store, net, trusted).await.map(|_| ()).map_err(failed)
 }
 
 /// Writes the genesis block and state, the first time.

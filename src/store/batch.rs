@@ -70,8 +70,24 @@ impl Batch {
         Ok(batch)
     }
 
+    /// The height of the last final block with what is in the batch.
+    pub fn height(&self) -> Height {
+        self.tip.as_ref().map_or(Height::GENESIS, |tip| tip.height)
+    }
+
+    pub(super) fn tip(&self) -> Option<&Tip> {
+        self.tip.as_ref()
+    }
+
+    pub(super) fn set_tip(&mut self, tip: Tip) {
+        self.tip = Some(tip);
+    }
+
     /// Carries out writes; after one that failed the batch cannot be committed.
-    fn write<T>(&mut self, writes: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn write<T>(
+        &mut self,
+        writes: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let Some(txn) = self.txn.as_ref().filter(|_| !self.failed) else {
             return Err(StoreError::Stopped);
         };
@@ -144,16 +160,7 @@ impl Batch {
         self.write(|txn| {
             write_chain(txn, key, block, written)?;
             write_index(txn, header.height, block.txs)?;
-            let mut state = open_write(txn, tables::STATE)?;
-            for (at, value) in block.state {
-                match value {
-                    Some(value) => put(&mut state, tables::STATE, at.as_slice(), value)?,
-                    None => {
-                        state.remove(at.as_slice()).map_err(|error| from_redb("state.v1", error))?;
-                    }
-                }
-            }
-            drop(state);
+            write_state(txn, block.state)?;
             tree::write(txn, block.tree)
         })?;
         self.tip = Some(Tip { height: key.height, hash: key.hash, header: header.clone() });
@@ -235,6 +242,20 @@ fn write_chain(txn: &WriteTransaction, key: BlockKey, block: &FinalBlock<'_>, wr
     if let Some(certificate) = block.certificate {
         let bytes = wire::encode(certificate);
         put(&mut open_write(txn, tables::CERTIFICATES)?, tables::CERTIFICATES, key.height, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes changes of the ledger's records.
+pub(super) fn write_state(txn: &WriteTransaction, changes: &StateChanges) -> Result<(), StoreError> {
+    let mut state = open_write(txn, tables::STATE)?;
+    for (at, value) in changes {
+        match value {
+            Some(value) => put(&mut state, tables::STATE, at.as_slice(), value)?,
+            None => {
+                state.remove(at.as_slice()).map_err(|error| from_redb("state.v1", error))?;
+            }
+        }
     }
     Ok(())
 }

@@ -35,6 +35,11 @@ const META_CHAIN: &str = "chain";
 const META_INCARNATION: &str = "incarnation";
 const META_PLACE: &str = "place";
 const META_COMPACTED: &str = "compacted";
+/// The height of the snapshot that the database was made from.
+pub(super) const META_BASE: &str = "base";
+/// What is being joined, while that is under way, and how many pieces of it are there.
+pub(super) const META_JOINING: &str = "joining";
+pub(super) const META_PIECES: &str = "joining_pieces";
 /// The one row of `SIGNER`.
 pub(super) const SIGNER_ROW: &str = "signer";
 /// What errors call the whole file.
@@ -173,6 +178,9 @@ impl Store {
     /// The chain it is for.
     pub fn chain(&self) -> ChainId {
         self.chain
+    }
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
     /// Whether it is for this chain. Errors: `WrongChain`.
     pub fn expect_chain(&self, expected: ChainId) -> Result<(), StoreError> {

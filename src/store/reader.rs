@@ -6,12 +6,12 @@ use borsh::BorshDeserialize;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use tokio::sync::watch;
 
-use super::blocks;
-use super::db::{Shared, WHAT};
+use super::db::{META_BASE, Shared, WHAT};
 use super::error::{StoreError, from_redb};
 use super::keys::{AccountTxKey, BlockKey, TxIndex};
 use super::row::{KeyValue, get, guarded, open, open_read, scan};
 use super::tables;
+use super::{blocks, join};
 use crate::types::{AccountId, BlockHash, Height, TxId};
 use crate::wire::{Certificate, Header, ProposedBlock};
 
@@ -28,6 +28,9 @@ pub struct Tip {
 
 impl Tip {
     pub(super) fn read(txn: &ReadTransaction) -> Result<Option<Self>, StoreError> {
+        if join::is_joining(txn)? {
+            return Ok(None);
+        }
         let table = open_read(txn, tables::HEADERS)?;
         let Some((key, row)) = table.last().map_err(|error| from_redb("headers.v1", error))? else {
             return Ok(None);
@@ -101,13 +104,28 @@ impl Snapshot {
         guarded("headers.v1", || Tip::read(&self.txn))
     }
 
-    /// Header of a final block.
+    /// Header of a final block; none above the tip, and where this database does not reach back to.
     pub fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
         let header = self.value(tables::HEADERS, height)?;
-        if header.is_none() && self.tip()?.is_some_and(|tip| height <= tip.height) {
+        if header.is_none() && height >= self.base()? && self.tip()?.is_some_and(|tip| height <= tip.height) {
             return Err(StoreError::corrupted("headers.v1", format!("height {height}, which is missing")));
         }
         Ok(header)
+    }
+
+    /// The height that this database begins with: genesis, or the height of the snapshot that it was made from. Of the
+    /// headers before it only some are there.
+    pub fn base(&self) -> Result<Height, StoreError> {
+        join::base(self.bytes(tables::META, META_BASE)?)
+    }
+
+    /// The lowest final height whose body is here.
+    pub fn first_body(&self) -> Result<Option<Height>, StoreError> {
+        guarded("blocks.v1", || {
+            let table = open_read(&self.txn, tables::BLOCKS)?;
+            let first = table.first().map_err(|error| from_redb("blocks.v1", error))?;
+            Ok(first.map(|(key, _)| key.value().height))
+        })
     }
 
     /// Headers of final blocks from a height on, ascending, at most `limit`.

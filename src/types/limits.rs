@@ -12,6 +12,16 @@ pub const RETIRED_KEYS_MAX: usize = 4;
 pub const POWER_MAX: u64 = 1 << 61;
 /// Changes of the validator set that one proof bundle leads over.
 pub const SET_CHANGES_MAX: usize = 4_096;
+/// Changes of the validators in one answer to a peer.
+pub const CHANGES_PER_ANSWER_MAX: usize = 64;
+/// Bodies of blocks that a node keeps at the least: what it may still be asked for in passing.
+pub const KEEP_BLOCKS_MIN: u64 = 64;
+/// Bodies that are removed in one commit.
+pub const PRUNE_STEP: usize = 64;
+/// Records of one piece of a snapshot that it is cut for, bytes.
+pub const PIECE_BYTES_WANTED: u64 = 1 << 20;
+/// Records of one piece of a snapshot, bytes: an answer to a peer with room around it.
+pub const PIECE_BYTES_MAX: u64 = 7 << 20;
 /// Payload of one block, bytes. Bounded so that a block and its certificates fit one message.
 pub const BLOCK_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// Transactions in one block.

@@ -11,6 +11,7 @@ mod folders;
 mod foreign;
 mod full_disk;
 mod keepers;
+mod light;
 mod machines;
 mod nodes;
 mod page;

@@ -94,6 +94,8 @@ pub enum Input {
     Pause(bool),
     /// End now.
     Stop,
+    /// Remove the bodies of final blocks below this height, step by step.
+    Prune(Height),
 }
 
 /// What the chain thread needs of the network.
@@ -167,6 +169,8 @@ pub struct Setup<L> {
     pub more_waits: MoreWaits,
     /// The clock.
     pub clock: Clock,
+    /// Bodies of blocks that are kept; all if none.
+    pub keep: Option<u64>,
 }
 
 /// The thread's state.
@@ -208,6 +212,9 @@ pub struct Chain<L> {
     book: book::SharedBook,
     /// The quarantine ends with the next durable step.
     lifting: bool,
+    /// Bodies of blocks that are kept, and the height below which they were asked to go.
+    keep: Option<u64>,
+    prune_below: Height,
     /// While the disk is almost full: answers to what was asked before it was.
     paused: Option<Vec<Input>>,
 }
@@ -218,6 +225,8 @@ fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
     match input {
         Input::Failed(error) => return Err(error),
         Input::Peer { .. } | Input::Tip { .. } | Input::Signed { .. } | Input::Pause(_) | Input::Stop => {}
+        // Nothing is written meanwhile; it is done once the thread goes on.
+        Input::Prune(_) => held.push(input),
         Input::Waiting(_) => {
             held.retain(|input| !matches!(input, Input::Waiting(_)));
             held.push(input);
@@ -231,8 +240,22 @@ impl<L: Links> Chain<L> {
     /// Reads what the disk knows and prepares the core. The genesis block is in the store already.
     /// Errors: those of the store.
     pub fn open(setup: Setup<L>) -> Result<(Self, Inbox), StoreError> {
-        let Setup { db, key, config, set, book, process, links, exec, inbox, status, on_final, more_waits, clock } =
-            setup;
+        let Setup {
+            db,
+            key,
+            config,
+            set,
+            book,
+            process,
+            links,
+            exec,
+            inbox,
+            status,
+            on_final,
+            more_waits,
+            clock,
+            keep,
+        } = setup;
         let reader = db.reader();
         let snapshot = reader.snapshot()?;
         let tip = snapshot.tip()?.ok_or_else(|| StoreError::corrupted("headers.v1", "genesis".to_owned()))?;
@@ -293,6 +316,8 @@ impl<L: Links> Chain<L> {
             guard,
             book,
             lifting: false,
+            keep,
+            prune_below: Height::GENESIS,
             paused: None,
         };
         chain.connect();
@@ -380,6 +405,7 @@ impl<L: Links> Chain<L> {
             Input::Replayed { done, failed } => self.replayed(done, failed, events)?,
             Input::Signed { from, answer } => self.answered(from, answer)?,
             Input::Failed(error) => return Err(error),
+            Input::Prune(below) => self.prune_below = self.prune_below.max(below),
             Input::Pause(_) | Input::Stop => {}
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::exec::{BuildRequest, Command, Executed};
 use super::{Chain, Links};
 use crate::consensus::{Action, Event, To};
 use crate::store::{FinalBlock, StoreError};
-use crate::types::{BlockHash, Millis, NodeId};
+use crate::types::{BlockHash, Height, Millis, NodeId, limits};
 use crate::wire::{self, Certificate, Message, ProposedBlock, Unsigned};
 
 /// Blocks that become final together, with the certificate of the last.
@@ -107,9 +107,21 @@ impl<L: Links> Chain<L> {
         if std::mem::take(&mut self.lifting) {
             batch.lift_quarantine()?;
         }
+        self.prune(&mut batch)?;
         batch.commit()?;
         self.commits += 1;
         Ok(std::mem::take(&mut self.unwritten))
+    }
+
+    /// Removes some of the bodies that are no longer kept, with what is written anyway.
+    pub(super) fn prune(&mut self, batch: &mut crate::store::Batch) -> Result<(), StoreError> {
+        let tip = batch.height().get();
+        let kept = self.keep.map_or(0, |keep| tip.saturating_add(1).saturating_sub(keep));
+        let below = Height::new(kept).max(self.prune_below);
+        if below > Height::GENESIS {
+            batch.prune_bodies(below, limits::PRUNE_STEP)?;
+        }
+        Ok(())
     }
 
     fn must_write_now(&mut self) -> bool {

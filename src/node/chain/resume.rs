@@ -51,7 +51,10 @@ pub(super) fn contexts(
         Ok(EpochContext { epoch, set, skip, opening })
     };
     let before = replaced(snapshot, epoch)?.map_or_else(|| set.clone(), Arc::new);
-    let previous = epoch.prev().map(|previous| context(previous, before)).transpose()?;
+    // Who joined by a snapshot has no certificate from before the epoch that it ends: nobody asks this node about that one.
+    let base = snapshot.base()?;
+    let known = |epoch: &Epoch| epoch.prev().is_none_or(|before| config.last_height(before) >= base);
+    let previous = epoch.prev().filter(known).map(|previous| context(previous, before)).transpose()?;
     Ok((context(epoch, set.clone())?, previous))
 }
 

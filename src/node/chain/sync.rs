@@ -113,8 +113,16 @@ impl<L: Links> Chain<L> {
         }
         self.sync.asked = None;
         if blocks.is_empty() {
-            // This peer does not have what it said.
+            // This peer does not have what it said, or no longer.
             self.sync.gave_nothing(from);
+            if self.sync.heard.is_empty() {
+                let height = self.final_height().get().saturating_add(1);
+                tracing::warn!(
+                    height,
+                    "no validator that was asked sends the blocks from here on; if all have pruned them, an archive has to be \
+                     connected, or a new home joins with sync.mode = \"snapshot\""
+                );
+            }
             self.ask_on();
             return Ok(());
         }
@@ -215,6 +223,7 @@ impl<L: Links> Chain<L> {
             self.caught_end = last.epoch_end.clone();
             let mut batch = self.db.batch()?;
             write_final(&mut batch, &new, &certificate)?;
+            self.prune(&mut batch)?;
             batch.commit()?;
             self.commits += 1;
             let headers: Vec<_> = new.iter().map(|executed| executed.block.header().clone()).collect();

@@ -77,6 +77,7 @@ impl Follower {
             on_final: Box::new(|_| false),
             more_waits: Box::new(|_| false),
             clock,
+            keep: None,
         };
         let (chain, _) = Chain::open(setup).expect("a chain");
         Self { _home: home, chain, app, commands, blocks: blocks.into_iter().map(sync).collect() }
