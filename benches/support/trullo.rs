@@ -13,13 +13,14 @@ use trullo::crypto::SecretKey;
 use trullo::ledger::effects::Changes;
 use trullo::ledger::tree::{self, Overlay, TreeUpdate};
 use trullo::net::{ConsensusFeed, ConsensusInbox};
+use trullo::node::chain::book::SharedBook;
 use trullo::node::chain::exec::{self, Application, BuildRequest, Executed, Outcome};
 use trullo::node::chain::{Chain, ChainStatus, Inbox, Input, Links, Setup};
 use trullo::node::clock::Clock;
 use trullo::store::{FinalBlock, Identity, KeyOrigin, Options, Reader, Snapshot, StateChanges, Store, StoreError};
 use trullo::types::{BlockHash, ChainId, Height, Millis, NodeId, Round, StateRoot, limits};
 use trullo::wire::block::BLOCK_VERSION;
-use trullo::wire::{Block, Certificate, Header, ProposedBlock, Validator, ValidatorSet};
+use trullo::wire::{Block, Certificate, Header, ProposedBlock, SignedAnswer, Validator, ValidatorSet};
 use zeroize::Zeroizing;
 
 use super::work::{Cluster, REPLICAS, VICTIM, Workload, locked, payload_hash};
@@ -74,7 +75,7 @@ impl Trullo {
             };
             let config = config(me, genesis(&set, tree_of_nothing(None, Height::GENESIS).root()).block.hash());
             let set = set.clone();
-            let (exec, silent_until) = (commands, None);
+            let (exec, book) = (commands, SharedBook::default());
             let (status_out, more_waits) =
                 (status_in, Box::new(|_: &mut dyn Iterator<Item = &Arc<Executed>>| true) as _);
             let setup = Setup {
@@ -82,7 +83,8 @@ impl Trullo {
                 key,
                 config,
                 set,
-                silent_until,
+                book,
+                process: index as u64,
                 links,
                 exec,
                 inbox,
@@ -246,6 +248,13 @@ impl Links for ChannelLinks {
         self.peers[&self.me].inbox.try_send(Input::Blocks { from, blocks }).expect("room for the one answer");
     }
     fn announce(&mut self, _: Height, _: bool) {}
+    fn ask_signed(&mut self, nodes: &[NodeId], _: u64) {
+        // All are new: nobody has seen anything of anybody's key.
+        for from in nodes.iter().copied() {
+            let answer = SignedAnswer { said: Vec::new(), another: false };
+            self.peers[&self.me].inbox.try_send(Input::Signed { from, answer }).expect("room for an answer of each");
+        }
+    }
     fn evidence(&mut self, evidence: &Evidence) {
         panic!("all are honest: {evidence:?}");
     }

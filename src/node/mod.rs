@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod chain;
 mod chain_levels;
 pub mod clock;
+mod control;
 pub mod disk;
 pub mod files;
 pub mod gossip;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Input;
 use crate::net::ConsensusInbox;
+use crate::store::StoreError;
 use crate::types::limits;
 
 /// Inputs that one turn takes at the most, so that a flood cannot keep the disk and the others waiting.
@@ -66,6 +67,23 @@ impl Inbox {
         let message = |inbox: &mut Self| inbox.messages.try_recv().map(|(from, bytes)| Input::Peer { from, bytes });
         self.inputs.try_recv().ok().or_else(|| message(self))
     }
+}
+
+/// Keeps an input for later, if it comes only once: an answer to what this thread asked. What others say they say again.
+/// Errors: the failure that the input tells of.
+pub(super) fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
+    match input {
+        Input::Failed(error) => return Err(error),
+        Input::Peer { .. } | Input::Tip { .. } | Input::Signed { .. } | Input::Pause(_) | Input::Stop => {}
+        // Nothing is written meanwhile; it is done once the thread goes on.
+        Input::Prune(_) => held.push(input),
+        Input::Waiting(_) => {
+            held.retain(|input| !matches!(input, Input::Waiting(_)));
+            held.push(input);
+        }
+        Input::Checked { .. } | Input::Built { .. } | Input::Replayed { .. } | Input::Blocks { .. } => held.push(input),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::types::{BlockHash, Epoch, Height, Millis, NodeId};
 use crate::wire::{self, Header, Message, ValidatorSet};
 use exec::{Command, Commands, EpochEnd, Executed};
 pub use inbox::Inbox;
-use inbox::Received;
+use inbox::{Received, hold};
 use perform::Finalized;
 use resume::{contexts, epoch_headers, last_final, next_epoch_of};
 use sync::Sync;
@@ -217,23 +217,6 @@ pub struct Chain<L> {
     prune_below: Height,
     /// While the disk is almost full: answers to what was asked before it was.
     paused: Option<Vec<Input>>,
-}
-
-/// Keeps an input for later, if it comes only once: an answer to what this thread asked. What others say they say again.
-/// Errors: the failure that the input tells of.
-fn hold(held: &mut Vec<Input>, input: Input) -> Result<(), StoreError> {
-    match input {
-        Input::Failed(error) => return Err(error),
-        Input::Peer { .. } | Input::Tip { .. } | Input::Signed { .. } | Input::Pause(_) | Input::Stop => {}
-        // Nothing is written meanwhile; it is done once the thread goes on.
-        Input::Prune(_) => held.push(input),
-        Input::Waiting(_) => {
-            held.retain(|input| !matches!(input, Input::Waiting(_)));
-            held.push(input);
-        }
-        Input::Checked { .. } | Input::Built { .. } | Input::Replayed { .. } | Input::Blocks { .. } => held.push(input),
-    }
-    Ok(())
 }
 
 impl<L: Links> Chain<L> {
