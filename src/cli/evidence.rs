@@ -13,6 +13,10 @@ use super::verify::read;
 use crate::api::evidence::{EvidenceView, OffencesView, PunishedView, told};
 use crate::config::genesis;
 
+const LIST: &str = "Examples:
+  trullo evidence list
+  trullo evidence list --json | jq -r '.offences[].node'";
+
 const EXPORT: &str = "Examples:
   trullo evidence export NODE_ID -o evidence.json
   trullo evidence export NODE_ID | trullo evidence verify -
@@ -29,7 +33,7 @@ Exit 7: it shows nothing. Exit 8: refused, for example because the node was puni
 const VERIFY: &str = "Examples:
   trullo evidence verify evidence.json --genesis genesis.json
   trullo evidence verify evidence.json          # of the network of --home, if there is one
-  trullo evidence verify - --json < evidence.json
+  trullo evidence verify - --json
 
 Needs no node and no network. Without a genesis file it says of which chain the evidence is, and you compare.
 Whether the node was a validator then is not in the evidence: `trullo validator evidence` shows who was punished.
@@ -39,6 +43,7 @@ Exit 0: the node has signed what no honest node signs. Exit 7: the file shows no
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Show who was punished, for what, and in which transaction
+    #[command(after_long_help = LIST)]
     List,
     /// Write the proof of a node's offence to a file
     #[command(after_long_help = EXPORT)]

@@ -23,8 +23,8 @@ use crate::node::start::addresses;
 use crate::types::{Amount, ByteCount, Millis, Role, Roles};
 
 const EXAMPLES: &str = "Examples:
-  trullo --home ~/net init --name founder                    # a network of its own, for others to join
-  trullo --home ~/net init --name alice --invite invite.json       # made there by `trullo invite`
+  trullo --home ~/net init --name founder        # a network of its own, for others to join
+  trullo --home ~/net init --name alice --invite invite.json
   trullo --home ~/net init --name disk --role storage --invite invite.json
   trullo --home ~/net init --name alice --genesis genesis.json \\
     --bootstrap /ip4/192.0.2.1/tcp/7000/p2p/12D3KooWBVwVWdqFNFJBFhW1qKLCe3YPz1cSCTVZ3S4N7dNhHRZ6

@@ -12,8 +12,8 @@ use crate::ledger::Genesis;
 use crate::net::PeerAddress;
 
 const EXAMPLES: &str = "Examples:
-  trullo --home ~/net invite -o invite.json          # on a machine of the network, whose node runs
-  trullo --home ~/net init --name bob --invite invite.json      # on the new one
+  trullo --home ~/net invite -o invite.json      # on a machine whose node runs
+  trullo --home ~/net init --name bob --invite invite.json
   trullo --home ~/net init --name disk --role storage --invite invite.json
 
 The file holds the genesis and addresses of nodes: nothing secret, but whoever uses it trusts that the genesis is

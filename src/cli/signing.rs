@@ -27,7 +27,7 @@ For a home whose node is stopped. Watermarks are only ever raised: the node sign
 lower than what the home knows changes nothing. Exit 13: the state is of another chain or another key.";
 
 const RELEASE: &str = "Examples:
-  trullo --home net/validator-1 validator signing export      # says whether the key is in quarantine, and why
+  trullo --home net/validator-1 validator signing export   # and whether it is in quarantine
   trullo --home net/validator-1 validator signing release --yes
 
 Ends the quarantine of a key by your word, for a home whose node is stopped. Mostly this is not needed: a node that follows

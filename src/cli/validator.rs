@@ -69,7 +69,7 @@ N is the power of all validators. f may fail or lie without harm: less than a th
 final. More than N/2 would be enough if validators could only crash: this network does not rely on that.";
 
 const UPGRADE: &str = "Examples:
-  trullo validator upgrade                           # which rules are in force, and which this program knows
+  trullo validator upgrade                          # the rules in force, and what comes
   trullo --home net/validator-1 validator upgrade --to 2 --dry-run
   trullo --home net/validator-1 validator upgrade --to 2
 
