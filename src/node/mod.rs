@@ -6,6 +6,7 @@
 pub mod access;
 pub mod accuse;
 mod acting;
+mod admission;
 pub mod app;
 pub mod beacon;
 pub mod bundle;
@@ -22,6 +23,7 @@ pub mod links;
 pub mod measured;
 pub mod metrics;
 pub mod slots;
+mod standing;
 pub mod start;
 #[cfg(test)]
 mod testing;

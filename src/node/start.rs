@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::AccessKeys;
 use super::acting::Actors;
+use super::admission::Admission;
 use super::app::{LedgerApp, Parts, state_changes, validators};
 use super::beacon::BeaconChain;
 use super::chain::{Chain, Inbox, Input, MoreWaits, OnFinal, Setup, exec};
@@ -20,7 +21,7 @@ use super::disk;
 use super::handle::{Handle, Identity, Inner};
 use super::links::NetLinks;
 use super::metrics::Metrics;
-use super::{accuse, files, gossip, keeper, slots};
+use super::{accuse, files, gossip, keeper, slots, standing};
 use crate::config::Config;
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -212,10 +213,12 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     gossip::recall(&handle);
     handle.spawn(watching);
     handle.spawn(end_with_local(handle.clone()));
-    handle.spawn(gossip::receive(handle.clone(), gossip));
+    let admission = Arc::<Admission>::default();
+    handle.spawn(gossip::receive(handle.clone(), gossip, Arc::clone(&admission)));
+    handle.spawn(standing::run(handle.clone()));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
-    handle.spawn(gossip::answer(handle.clone(), requests));
+    handle.spawn(gossip::answer(handle.clone(), requests, admission));
     handle.spawn(gossip::announce(handle.clone()));
     handle.spawn(accuse::run(handle.clone(), accused));
     if handle.identity().account.is_some() {
