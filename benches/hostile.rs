@@ -7,6 +7,7 @@
 mod processes;
 
 #[path = "processes/load.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod load;
 
 use std::sync::Arc;
@@ -128,7 +129,8 @@ struct Attackers {
 
 impl Attackers {
     async fn start(attack: &'static str, target: &Target) -> Self {
-        let (stop, sent, keys) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (stop, sent, keys) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let mut tasks = Vec::new();
         for _ in 0..ATTACKERS {
             let (target, stop, sent, keys) = (target.clone(), Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&keys));
