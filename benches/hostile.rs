@@ -34,6 +34,8 @@ const ATTACKS: [&str; 3] = ["transactions", "requests", "connections"];
 const RATE: u32 = 100;
 /// Attackers at once.
 const ATTACKERS: u8 = 3;
+/// Pause between two messages of an attacker, so that it is the nodes that are tried and not this machine.
+const PACE: Duration = Duration::from_millis(4);
 /// Connections that say nothing.
 const IDLE: usize = 10_000;
 
@@ -88,16 +90,26 @@ struct Pace {
     outcome: Outcome,
     blocks_per_s: f64,
     rss_mib: f64,
+    /// Cores of all validators, and of this process: load and attackers.
+    cores: [f64; 2],
 }
 
 async fn measure(net: &Testnet, load: &mut Load, lasting: Duration) -> Result<Pace> {
     let first = net.nodes.first().context("no node")?;
     let (start, before) = (Instant::now(), get::<StatusView>(first, "/status").await?.height);
+    let cpu = || -> Result<[Duration; 2]> {
+        let nodes = net.nodes.iter().map(|node| process::cpu(node.pid)).sum::<Result<Duration>>()?;
+        Ok([nodes, process::cpu(std::process::id())?])
+    };
+    let used = cpu()?;
     let outcome = load.run(RATE, lasting).await?;
+    let [nodes, own] = cpu()?;
+    let wall = start.elapsed().as_secs_f64();
+    let cores = [nodes - used[0], own - used[1]].map(|time| round(time.as_secs_f64() / wall, 2));
     let blocks = get::<StatusView>(first, "/status").await?.height - before;
     let rss = net.nodes.iter().map(|node| Ok(mib(process::memory(node.pid)?.resident)));
     let rss = rss.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
-    Ok(Pace { outcome, blocks_per_s: blocks as f64 / start.elapsed().as_secs_f64(), rss_mib: rss })
+    Ok(Pace { outcome, blocks_per_s: blocks as f64 / start.elapsed().as_secs_f64(), rss_mib: rss, cores })
 }
 
 async fn report(attack: &str, net: &Testnet, quiet: &Pace, attacked: &Pace, sent: Value) -> Result<()> {
@@ -109,9 +121,9 @@ async fn report(attack: &str, net: &Testnet, quiet: &Pace, attacked: &Pace, sent
     let line = json!({
         "bench": "hostile", "attack": attack, "offered_tx_per_s": RATE, "attackers": ATTACKERS, "sent": sent,
         "quiet": { "blocks_per_s": round(quiet.blocks_per_s, 2), "final_tx_per_s": round(quiet.outcome.rate, 1),
-            "p50_ms": ms(&quiet.outcome, 0.5), "p99_ms": ms(&quiet.outcome, 0.99), "rss_mib_max": quiet.rss_mib },
+            "p50_ms": ms(&quiet.outcome, 0.5), "p99_ms": ms(&quiet.outcome, 0.99), "rss_mib_max": quiet.rss_mib, "cores": quiet.cores },
         "attacked": { "blocks_per_s": round(attacked.blocks_per_s, 2), "final_tx_per_s": round(attacked.outcome.rate, 1),
-            "p50_ms": ms(&attacked.outcome, 0.5), "p99_ms": ms(&attacked.outcome, 0.99), "rss_mib_max": attacked.rss_mib },
+            "p50_ms": ms(&attacked.outcome, 0.5), "p99_ms": ms(&attacked.outcome, 0.99), "rss_mib_max": attacked.rss_mib, "cores": attacked.cores },
         "blocks_kept": round(kept, 3), "tx_kept": round(attacked.outcome.rate / quiet.outcome.rate, 3),
         "sent_away": away, "goal_kept": 0.8, "met": kept >= 0.8,
     });
@@ -158,7 +170,7 @@ impl Attackers {
     }
 }
 
-/// Holds connections that say nothing, and opens those anew that were closed.
+/// Opens connections and holds them without a word.
 async fn hold(target: &Target, stop: &AtomicBool, sent: &AtomicU64) {
     let mut held = Vec::new();
     let ports: Vec<String> = target.validators.iter().filter_map(|peer| socket(&peer.address.to_string())).collect();
@@ -167,7 +179,8 @@ async fn hold(target: &Target, stop: &AtomicBool, sent: &AtomicU64) {
             return;
         }
         if held.len() >= IDLE / usize::from(ATTACKERS) {
-            held.remove(0);
+            tokio::time::sleep(PACE).await;
+            continue;
         }
         if let Ok(stream) = tokio::net::TcpStream::connect(port).await {
             held.push(stream);
@@ -230,7 +243,7 @@ async fn trash(net: &NetHandle, txs: &mut [Tx], sent: &AtomicU64) {
     txs.rotate_left(1);
     // What its own network has no room for is not sent.
     let _ = net.gossip(Topic::Transactions, wire::encode(&txs.to_vec()));
-    tokio::task::yield_now().await;
+    tokio::time::sleep(PACE).await;
 }
 
 /// Asks all for as many blocks as fit an answer.
@@ -241,4 +254,5 @@ async fn ask(net: &NetHandle, target: &Target, sent: &AtomicU64) {
         net.request(peer.node, Method::Blocks, question.clone(), Duration::from_secs(2))
     });
     drop(futures::future::join_all(asking).await);
+    tokio::time::sleep(PACE).await;
 }

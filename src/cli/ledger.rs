@@ -45,7 +45,7 @@ const NODES: &str = "Examples:
   trullo ledger nodes --json";
 const PEERS: &str = "Examples:
   trullo ledger peers
-  trullo ledger peers --json | jq '.[] | select(.penalty > 0)'
+  trullo ledger peers --all --json
 
 A peer's rates follow from its standing on the ledger: a stranger has a quarter of a whole rate, a registered node more
 by its reputation, a validator two. With 100 points for its own faults it is sent away for a time; points fade, one a second.";
