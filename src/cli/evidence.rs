@@ -13,6 +13,9 @@ use super::verify::read;
 use crate::api::evidence::{EvidenceView, OffencesView, PunishedView, told};
 use crate::config::genesis;
 
+const LIST: &str = "Examples:
+  trullo evidence list
+  trullo evidence list --json";
 const EXPORT: &str = "Examples:
   trullo evidence export NODE_ID -o evidence.json
   trullo evidence export NODE_ID | trullo evidence verify -
@@ -39,6 +42,7 @@ Exit 0: the node has signed what no honest node signs. Exit 7: the file shows no
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Show who was punished, for what, and in which transaction
+    #[command(after_long_help = LIST)]
     List,
     /// Write the proof of a node's offence to a file
     #[command(after_long_help = EXPORT)]
