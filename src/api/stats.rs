@@ -120,6 +120,21 @@ pub struct PeerView {
     /// How long ago its last word about itself came; absent: none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_ms_ago: Option<u64>,
+    /// What the ledger says of it, which its rates follow from: `stranger`, `registered` or `validator`.
+    #[serde(default)]
+    pub standing: String,
+    /// What it may bring, in thousandths of a whole rate.
+    #[serde(default)]
+    pub rate_share: u32,
+    /// Points for its own faults; they fade, one a second, and with 100 it is sent away.
+    #[serde(default)]
+    pub penalty: u32,
+    /// Its last fault, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// For how much longer it is sent away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_for_ms: Option<u64>,
 }
 
 /// The chain in numbers
@@ -212,9 +227,22 @@ pub async fn peers(State(api): State<Api>, Query(query): Query<PeersQuery>) -> R
         connected: peer.connected,
         active: is_active(&peer),
         seen_ms_ago: peer.seen.map(millis),
+        standing: peer.standing.name().to_owned(),
+        rate_share: peer.standing.share(),
+        penalty: peer.penalty,
+        fault: peer.fault.map(|fault| fault.name().to_owned()),
+        away_for_ms: peer.away_for.map(millis),
     };
     let all = query.all.unwrap_or(false);
-    Ok(Json(api.handle.net().peers().into_iter().filter(|peer| all || is_active(peer)).map(view).collect()))
+    Ok(Json(
+        api.handle
+            .net()
+            .peers()
+            .into_iter()
+            .filter(|peer| all || is_active(peer) || peer.away_for.is_some())
+            .map(view)
+            .collect(),
+    ))
 }
 
 fn is_active(peer: &PeerInfo) -> bool {

@@ -33,7 +33,7 @@ Exit 7: it shows nothing. Exit 8: refused, for example because the node was puni
 const VERIFY: &str = "Examples:
   trullo evidence verify evidence.json --genesis genesis.json
   trullo evidence verify evidence.json          # of the network of --home, if there is one
-  trullo evidence verify - --json
+  cat evidence.json | trullo evidence verify - --json
 
 Needs no node and no network. Without a genesis file it says of which chain the evidence is, and you compare.
 Whether the node was a validator then is not in the evidence: `trullo validator evidence` shows who was punished.

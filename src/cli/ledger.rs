@@ -15,6 +15,7 @@ use super::context::{Context, NOTHING_CHANGED, block_on};
 use super::files::{describe, resolve};
 use super::output::{age, facts, short, size, table};
 use crate::api::network::NetworkView;
+use crate::api::stats::PeerView;
 use crate::api::views::{AccountView, BlockView, NodeView, StatusView, TxView, ValidatorView};
 
 const STATUS: &str = "Examples:
@@ -44,6 +45,12 @@ const VALIDATORS: &str = "Examples:
   trullo ledger validators";
 const NODES: &str = "Examples:
   trullo ledger nodes --json";
+const PEERS: &str = "Examples:
+  trullo ledger peers
+  trullo ledger peers --all --json
+
+A peer's rates follow from its standing on the ledger: a stranger has a quarter of a whole rate, a registered node more
+by its reputation, a validator two. With 100 points for its own faults it is sent away for a time; points fade, one a second.";
 const EVENTS: &str = "Examples:
   trullo ledger events
   trullo ledger events --since 0 --json | jq .height";
@@ -101,6 +108,13 @@ pub enum Verb {
     /// The registered nodes
     #[command(after_long_help = NODES)]
     Nodes,
+    /// The peers of the node: standing, faults, and who is sent away until when
+    #[command(after_long_help = PEERS)]
+    Peers {
+        /// Also those that were not heard of for a minute, or never
+        #[arg(long)]
+        all: bool,
+    },
     /// Final blocks as they come, one a line, until Ctrl-C
     #[command(after_long_help = EVENTS)]
     Events {
@@ -172,6 +186,10 @@ async fn ask(context: &Context, client: &Client, verb: &Verb) -> Result<()> {
         Verb::Nodes => {
             let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
             out.result(&nodes, || nodes_text(&nodes))?;
+        }
+        Verb::Peers { all } => {
+            let peers: Vec<PeerView> = client.get(&format!("/v1/peers?all={all}")).await?;
+            out.result(&peers, || peers_text(&peers))?;
         }
         Verb::Events { since } => events(context, client, *since).await?,
     }
@@ -351,6 +369,19 @@ pub fn account_text(account: &AccountView) -> String {
         ("transactions", account.nonce.to_string()),
         ("as of height", account.height.to_string()),
     ])
+}
+
+fn peers_text(peers: &[PeerView]) -> String {
+    let row = |peer: &PeerView| {
+        let state = match (peer.away_for_ms, peer.connected) {
+            (Some(away), _) => format!("sent away for {}", age(away)),
+            (None, true) => "connected".to_owned(),
+            (None, false) => String::new(),
+        };
+        let (name, fault) = (peer.name.clone().unwrap_or_default(), peer.fault.clone().unwrap_or_default());
+        [name, state, peer.standing.clone(), peer.penalty.to_string(), fault, peer.node.clone()]
+    };
+    table(["name", "state", "standing", "points", "last fault", "node"], peers.iter().map(row))
 }
 
 fn validators_text(validators: &[ValidatorView]) -> String {

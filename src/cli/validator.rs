@@ -292,10 +292,11 @@ fn overview(status: &ValidatorStatusView) -> String {
             stake.wanted_power.to_string(),
             stake.stake.to_string(),
             stake.missed_epochs.to_string(),
+            stake.reputation.to_string(),
             short(&stake.node),
         ]
     };
-    let header = ["name", "state", "power", "wanted", "stake", "missed", "node"];
+    let header = ["name", "state", "power", "wanted", "stake", "missed", "reputation", "node"];
     format!("{}\n{}", facts(rows), table(header, status.stakes.iter().map(row)))
 }
 

@@ -13,7 +13,7 @@ use super::draft::Draft;
 use super::effects::{Effects, Event};
 use super::key::Key;
 use super::node::count_operators;
-use super::promise::{REPUTATION_LEAST, REPUTATION_MAX};
+use super::promise::{REPUTATION_LEAST, reputation_gained, reputation_lost};
 use super::record::{Audit, Challenge, Deal, Due, NodeEntry, Params, Record, Sample, SlotId};
 use super::reject::Reject;
 use super::state::State;
@@ -274,15 +274,14 @@ fn conclude(draft: &mut Draft<'_>, node: NodeId, ended: &Challenge, tally: &Tall
     let left = left_over(draft, node, ended);
     if missed > 0 {
         entry.audit.failed = audit.failed.saturating_add(1);
-        entry.audit.reputation = audit.reputation.saturating_sub(audit.reputation / 4);
+        entry.audit.reputation = reputation_lost(audit.reputation);
         if missed.saturating_mul(2) > asked {
             entry.audit.strikes = audit.strikes.saturating_add(1);
         }
         draft.event(Event::AuditFailed { node, epoch, missed: u16::try_from(missed).unwrap_or(u16::MAX) });
     } else if answered > 0 {
-        let gain = REPUTATION_MAX.saturating_sub(audit.reputation).div_ceil(16);
         entry.audit.passed = audit.passed.saturating_add(1);
-        entry.audit.reputation = audit.reputation.saturating_add(gain);
+        entry.audit.reputation = reputation_gained(audit.reputation);
         if left.is_empty() {
             entry.audit.strikes = 0;
         }

@@ -11,8 +11,9 @@ use super::apply::{admit, apply, needs, slots_moved};
 use super::draft::Draft;
 use super::effects::{Changes, Effects, Event, Outcome, Receipt};
 use super::key::Key;
+use super::promise::{reputation_gained, reputation_lost};
 use super::protocol::{self, Protocol};
-use super::record::{Account, NodeEntry, Params, Record, SkipList, Tip, ValidatorEntry, validator_set};
+use super::record::{Account, Audit, NodeEntry, Params, Record, SkipList, Tip, ValidatorEntry, validator_set};
 use super::reject::NotNext;
 use super::state::State;
 use super::{beacon, due, turnover, validator};
@@ -261,6 +262,8 @@ impl<'a, R: Reads> Executor<'a, R> {
             _ => Vec::new(),
         };
         let nodes = stakes.iter().flat_map(|stake| stake.successor.into_iter().chain([stake.node]));
+        let voted: Vec<NodeId> = self.validators().iter().map(|entry| entry.node).collect();
+        let nodes = nodes.chain(voted);
         let accounts = stakes.iter().map(|stake| Key::Account(stake.account));
         self.load(nodes.map(Key::Node).chain(accounts).collect())?;
         let old = self.validators().to_vec();
@@ -281,6 +284,16 @@ impl<'a, R: Reads> Executor<'a, R> {
             let account = draft.account(id);
             let balance = account.balance.checked_add(*amount).expect("all credits together fit");
             draft.put_account(*id, Account { balance, ..account });
+        }
+        for (entry, kept) in ended.duties() {
+            let Some(node) = draft.node(&entry.node).cloned() else { continue };
+            let before = node.audit.reputation;
+            let reputation = if kept { reputation_gained(before) } else { reputation_lost(before) };
+            // One that changes nothing costs the state tree nothing.
+            if reputation != before {
+                let audit = Audit { reputation, ..node.audit };
+                draft.put_node(entry.node, NodeEntry { audit, ..node });
+            }
         }
         let indices = match (validator_set(&old), validator_set(&done.set)) {
             (Ok(from), Ok(to)) => from.carry_over(&list.indices, &to),

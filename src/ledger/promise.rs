@@ -15,6 +15,15 @@ pub const REPUTATION_MAX: u16 = 1_000;
 /// A node whose reputation falls below this by a failed audit is out.
 pub const REPUTATION_LEAST: u16 = 100;
 
+/// The reputation of a node that has failed a duty: a quarter is gone.
+pub const fn reputation_lost(reputation: u16) -> u16 {
+    reputation.saturating_sub(reputation / 4)
+}
+/// The reputation of a node that has done a duty: a sixteenth of what is missing is added, one at the least.
+pub fn reputation_gained(reputation: u16) -> u16 {
+    reputation.saturating_add(REPUTATION_MAX.saturating_sub(reputation).div_ceil(16)).min(REPUTATION_MAX)
+}
+
 /// What the genesis fixed for storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct StorageParams {

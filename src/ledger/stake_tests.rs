@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::promise::{REPUTATION_FIRST, REPUTATION_MAX, reputation_gained, reputation_lost};
 use super::record::{Account, Stake, ValidatorEntry, ValidatorParams};
 use super::stake::power_of;
 use super::testing::*;
@@ -404,4 +405,48 @@ fn credits_of_a_stake_are_counted_with_the_supply() {
     let rich = Account { balance: Amount::new(1_001), ..Account::default() };
     chain.state.plant(Key::Account(account(3)), Record::Account(rich));
     assert!(matches!(chain.state.audit(), Err(Unsound::Supply { .. })));
+}
+
+fn reputation(chain: &Chain, node: &NodeId) -> u16 {
+    match chain.state.get(&Key::Node(*node)) {
+        Some(Record::Node(entry)) => entry.audit.reputation,
+        other => panic!("no node: {other:?}"),
+    }
+}
+
+#[test]
+fn who_loses_most_of_its_views_loses_a_quarter_of_its_reputation_and_the_others_gain() {
+    let mut chain = Chain::new();
+    let members: Vec<_> = set(&chain).iter().map(|entry| entry.node).collect();
+    chain.run_to(EPOCH - 1);
+    assert!(members.iter().all(|node| reputation(&chain, node) == REPUTATION_FIRST), "not before the epoch's end");
+    let missed = chain.next().next_skip.expect("the epoch's last block").indices;
+    end_epoch(&mut chain);
+    for (place, node) in members.iter().enumerate() {
+        let lost = missed.contains(&(place as u16));
+        let expected = if lost { REPUTATION_FIRST - REPUTATION_FIRST / 4 } else { REPUTATION_FIRST + 32 };
+        assert_eq!(reputation(&chain, node), expected, "place {place}");
+    }
+    chain.run_to(5 * EPOCH);
+    assert!(members.iter().all(|node| reputation(&chain, node) <= REPUTATION_MAX));
+    assert_eq!(chain.state.audit(), Ok(()));
+}
+
+proptest! {
+    #[test]
+    fn reputation_stays_within_its_bounds_moves_the_right_way_and_can_always_be_won_back(
+        first in 0..=REPUTATION_MAX,
+        duties in prop::collection::vec(any::<bool>(), 0..100),
+    ) {
+        let mut now = first;
+        for kept in duties {
+            let next = if kept { reputation_gained(now) } else { reputation_lost(now) };
+            prop_assert!(next <= REPUTATION_MAX);
+            let moved = if kept { next > now || now == REPUTATION_MAX } else { next < now || now < 4 };
+            prop_assert!(moved, "from {} to {}, kept: {}", now, next, kept);
+            now = next;
+        }
+        let won_back = (0..200).fold(now, |now, _| reputation_gained(now));
+        prop_assert_eq!(won_back, REPUTATION_MAX);
+    }
 }

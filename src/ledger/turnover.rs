@@ -35,6 +35,14 @@ pub struct Ended<'a> {
     pub missed: &'a [u16],
 }
 
+impl Ended<'_> {
+    /// Each validator of the epoch, and whether it led most of its views to their end.
+    pub fn duties(&self) -> impl Iterator<Item = (&ValidatorEntry, bool)> {
+        let missed = |place: usize| self.missed.iter().any(|missed| usize::from(*missed) == place);
+        self.set.iter().enumerate().map(move |(place, entry)| (entry, !missed(place)))
+    }
+}
+
 /// The most power that may go, and that may come, in one epoch.
 pub fn step(set: &[ValidatorEntry]) -> u64 {
     (total(set.iter().map(|entry| entry.power)) / 3).max(1)

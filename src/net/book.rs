@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::rates::Standing;
 use super::score::{BAN_AT, Misbehaviour, Penalty};
 use crate::types::{NodeId, limits};
 use crate::wire::Presence;
@@ -45,6 +46,12 @@ pub struct PeerInfo {
     pub penalty: u32,
     /// Whether it is kept away: cut off by the operator, or banned for a time.
     pub blocked: bool,
+    /// Its last fault.
+    pub fault: Option<Misbehaviour>,
+    /// For how much longer it is banned.
+    pub away_for: Option<Duration>,
+    /// What the ledger says of it.
+    pub standing: Standing,
 }
 
 #[derive(Debug)]
@@ -64,6 +71,7 @@ struct Peer {
     /// When it last answered a ping of this node.
     answered: Option<Instant>,
     penalty: Penalty,
+    fault: Option<Misbehaviour>,
     banned_until: Option<Instant>,
     dialing: bool,
     failures: u32,
@@ -85,6 +93,7 @@ impl Peer {
             rtt: None,
             answered: None,
             penalty: Penalty::none(now),
+            fault: None,
             banned_until: None,
             dialing: false,
             failures: 0,
@@ -111,6 +120,8 @@ pub(super) struct Book {
     /// Consensus peers: dialed like the bootstrap list.
     needed: BTreeSet<NodeId>,
     denied: BTreeSet<NodeId>,
+    /// Peers that were forgotten while they were kept away.
+    forgotten: Vec<NodeId>,
     /// Changes with everything that `due` and `next` depend on, but time.
     version: u64,
 }
@@ -118,7 +129,7 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn new(local: NodeId, peers_wanted: usize) -> Self {
         let (peers, needed, denied) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { local, peers_wanted, peers, needed, denied, version: 0 }
+        Self { local, peers_wanted, peers, needed, denied, forgotten: Vec::new(), version: 0 }
     }
 
     /// The peer's entry, made when there is room: for connected and needed peers there always is.
@@ -126,12 +137,11 @@ impl Book {
         if node == self.local {
             return None;
         }
-        if !self.peers.contains_key(&node)
-            && self.peers.len() >= limits::KNOWN_PEERS_MAX
-            && !self.forget_one(now)
-            && !always
-        {
-            return None;
+        if !self.peers.contains_key(&node) && self.peers.len() >= limits::KNOWN_PEERS_MAX {
+            let least = if always { Duration::ZERO } else { FORGOTTEN };
+            if !self.forget_one(now, least) && !always {
+                return None;
+            }
         }
         self.version += 1;
         Some(self.peers.entry(node).or_insert_with(|| Peer::new(now)))
@@ -147,16 +157,27 @@ impl Book {
         self.version
     }
 
-    fn forget_one(&mut self, now: Instant) -> bool {
+    /// Makes room: of those that nobody needs and that are not connected, the one that was not heard of for longest, and for
+    /// so long at the least. Whoever is kept away goes last: it would be let in again.
+    fn forget_one(&mut self, now: Instant, least: Duration) -> bool {
         let idle = |(node, peer): &(&NodeId, &Peer)| {
             !peer.bootstrap
                 && !self.needed.contains(node)
                 && peer.established == 0
-                && peer.banned_until.is_none()
-                && now.saturating_duration_since(peer.touched) > FORGOTTEN
+                && now.saturating_duration_since(peer.touched) >= least
         };
-        let oldest = self.peers.iter().filter(idle).min_by_key(|(_, peer)| peer.touched).map(|(node, _)| *node);
-        oldest.is_some_and(|node| self.peers.remove(&node).is_some())
+        let candidates = self.peers.iter().filter(idle);
+        let first = candidates.min_by_key(|(_, peer)| (peer.banned_until.is_some(), peer.touched));
+        let Some(node) = first.map(|(node, _)| *node) else { return false };
+        if self.peers.remove(&node).is_some_and(|peer| peer.banned_until.is_some()) {
+            self.forgotten.push(node);
+        }
+        true
+    }
+
+    /// Those that were kept away and are not known any more.
+    pub(super) fn take_forgotten(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Learns addresses of a peer. The newest come first, and push out the oldest beyond the limit.
@@ -183,15 +204,18 @@ impl Book {
         }
     }
 
-    /// Exactly these are needed from now on, beside the bootstrap list.
-    pub(super) fn set_needed(&mut self, nodes: &[NodeId], now: Instant) {
+    /// Exactly these are needed from now on, beside the bootstrap list. Returns those that no longer are.
+    pub(super) fn set_needed(&mut self, nodes: &[NodeId], now: Instant) -> Vec<NodeId> {
         self.version += 1;
-        self.needed = nodes.iter().copied().take(limits::CONSENSUS_PEERS_MAX).collect();
+        let needed = nodes.iter().copied().take(limits::CONSENSUS_PEERS_MAX).collect();
+        let before = std::mem::replace(&mut self.needed, needed);
+        let gone = before.difference(&self.needed).copied().collect();
         for node in nodes.iter().take(limits::VALIDATORS_MAX) {
             if let Some(peer) = self.entry(*node, now, true) {
                 peer.next_dial = peer.next_dial.min(now + BACK_OFF_NEEDED);
             }
         }
+        gone
     }
 
     /// A presence record of the node. False when it is not newer than what is known.
@@ -333,6 +357,7 @@ impl Book {
     /// Adds a fault. True when the peer is to be sent away: it is banned from now on.
     pub(super) fn punish(&mut self, node: NodeId, what: Misbehaviour, ban: Duration, now: Instant) -> bool {
         let Some(peer) = self.peer(&node) else { return false };
+        peer.fault = Some(what);
         if peer.penalty.add(what, now) < BAN_AT || peer.banned_until.is_some() {
             return false;
         }
@@ -405,6 +430,9 @@ impl Book {
             rtt: peer.rtt,
             penalty: peer.penalty.points(now),
             blocked: self.is_blocked(node),
+            fault: peer.fault,
+            away_for: peer.banned_until.map(|until| until.saturating_duration_since(now)),
+            standing: Standing::default(),
         };
         self.peers.iter().map(info).collect()
     }

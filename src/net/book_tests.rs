@@ -186,3 +186,47 @@ fn the_book_is_bounded_and_forgets_only_who_is_long_gone() {
     book.learn(node(201), &[address(2)], later);
     assert!(book.snapshot(later).iter().any(|peer| peer.node == node(201)));
 }
+
+#[test]
+fn connections_of_ever_new_peers_do_not_make_the_book_grow() {
+    let (mut book, now) = book();
+    let many = |n: usize| {
+        let mut raw = [7; 32];
+        raw[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        NodeId::from_bytes(raw)
+    };
+    book.set_needed(&[node(3)], now);
+    let banned = many(0);
+    for n in 0..limits::KNOWN_PEERS_MAX * 2 {
+        book.established(many(n), 1, now);
+        if n == 0 {
+            book.ban(banned, 600 * SECOND, now);
+        }
+        book.lost(many(n), 0, now);
+    }
+    assert_eq!(book.len(), limits::KNOWN_PEERS_MAX);
+    assert!(book.is_blocked(&banned), "who is kept away goes last");
+    assert!(book.snapshot(now).iter().any(|peer| peer.node == node(3)), "who is needed stays");
+    for n in 0..limits::KNOWN_PEERS_MAX * 2 {
+        book.established(many(n), 1, now);
+        book.ban(many(n), 600 * SECOND, now);
+        book.lost(many(n), 0, now);
+    }
+    assert_eq!(book.len(), limits::KNOWN_PEERS_MAX);
+    let forgotten = book.take_forgotten();
+    assert!(!forgotten.is_empty() && forgotten.iter().all(|node| !book.is_blocked(node)), "the network is told");
+}
+
+#[test]
+fn what_a_peer_did_and_for_how_long_it_is_away_is_known() {
+    let (mut book, now) = book();
+    book.established(node(1), 1, now);
+    for _ in 0..10 {
+        book.punish(node(1), Misbehaviour::Flood, 300 * SECOND, now);
+    }
+    let known = book.snapshot(now + 100 * SECOND);
+    assert_eq!((known[0].fault, known[0].away_for), (Some(Misbehaviour::Flood), Some(200 * SECOND)));
+    book.pardon(now + 300 * SECOND);
+    let known = book.snapshot(now + 300 * SECOND);
+    assert_eq!((known[0].fault, known[0].away_for, known[0].penalty), (Some(Misbehaviour::Flood), None, 0));
+}

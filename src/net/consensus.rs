@@ -21,6 +21,7 @@ use super::fair::{Bounds, FairQueue};
 use super::frame::{self, Greeting};
 use super::handle::Command;
 use super::metrics::{Direction, Metrics, Queue, Traffic};
+use super::rates::{Kind, Rates, Ruling, consensus_cost};
 use super::score::Misbehaviour;
 use crate::types::{NodeId, limits};
 
@@ -149,6 +150,7 @@ pub(super) struct Links {
     stop: CancellationToken,
     metrics: Metrics,
     commands: mpsc::Sender<Command>,
+    rates: Arc<Rates>,
 }
 
 /// What `Links` needs from the network that it is part of.
@@ -160,6 +162,7 @@ pub(super) struct Parts {
     pub stop: CancellationToken,
     pub metrics: Metrics,
     pub commands: mpsc::Sender<Command>,
+    pub rates: Arc<Rates>,
 }
 
 impl Links {
@@ -175,6 +178,7 @@ impl Links {
             stop: parts.stop,
             metrics: parts.metrics,
             commands: parts.commands,
+            rates: parts.rates,
         };
         (Arc::new(links), ConsensusInbox { queue: inbox })
     }
@@ -269,10 +273,26 @@ impl Links {
         }
     }
 
+    /// Whether a message is within its validator's rate. What is dropped is said again, if it was worth it.
+    async fn within_rate(&self, node: NodeId, len: usize) -> bool {
+        let ruling = self.rates.check(Kind::Consensus, node, consensus_cost(len));
+        if ruling != Ruling::Take {
+            self.metrics.over_rate(Kind::Consensus);
+        }
+        if ruling == Ruling::Flood {
+            // A network that has stopped needs no word.
+            let _ = self.commands.send(Command::Misbehaviour(node, Misbehaviour::Flood)).await;
+        }
+        ruling == Ruling::Take
+    }
+
     async fn read_frames(&self, node: NodeId, stream: &mut Stream) -> io::Result<()> {
         frame::write_greeting(stream, Greeting::Welcome).await?;
         while let Some(frame) = frame::read_frame(stream, limits::CONSENSUS_MESSAGE_BYTES_MAX).await? {
             self.metrics.carried(Traffic::Consensus, Direction::In, frame.len());
+            if !self.within_rate(node, frame.len()).await {
+                continue;
+            }
             if !self.inbox.push(node, frame.len(), frame).await {
                 break;
             }

@@ -21,6 +21,7 @@ use super::fair::FairQueue;
 use super::gossip::{GossipId, GossipMessage, Topics, Verdict};
 use super::handle::{Command, lock};
 use super::metrics::{Direction, Metrics, Traffic};
+use super::rates::Rates;
 use super::request::{Answer, Answering, InboundRequest, Question, RequestError};
 use super::score::Misbehaviour;
 use crate::types::{ChainId, NodeId};
@@ -35,6 +36,7 @@ pub(super) struct Driver {
     pub protocols: Protocols,
     pub topics: Topics,
     pub ban: Duration,
+    pub rates: Arc<Rates>,
     pub book: Arc<Mutex<Book>>,
     pub connected: watch::Sender<Arc<BTreeSet<NodeId>>>,
     pub commands: mpsc::Receiver<Command>,
@@ -127,6 +129,10 @@ impl Driver {
         for node in pardoned {
             self.update_block(node);
         }
+        let forgotten = lock(&self.book).take_forgotten();
+        for node in forgotten {
+            self.update_block(node);
+        }
         for topic in Topic::ALL {
             let mesh = self.topics.hash(topic).map_or(0, |hash| self.swarm.behaviour().gossip.mesh_peers(hash).count());
             self.metrics.set_mesh(topic, mesh);
@@ -193,7 +199,8 @@ impl Driver {
                 let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
             }
             Command::Deny(nodes, done) => self.deny(nodes, done),
-            Command::ConsensusPeers(nodes) => lock(&self.book).set_needed(&nodes, Instant::now()),
+            Command::ConsensusPeers(nodes) => self.set_needed(&nodes),
+            Command::Charge(node, kind, cost) => drop(self.within_rate(kind, node, cost)),
             Command::Learn(node, addresses) => lock(&self.book).learn(node, &addresses, Instant::now()),
         }
     }
@@ -226,11 +233,13 @@ impl Driver {
             (book.punish(node, what, self.ban, now), book.points(&node, now))
         };
         tracing::debug!(peer = ?node, ?what, points, "misbehaviour");
+        self.metrics.fault(what);
         if let Some(peer) = peer_id(&node) {
             self.swarm.behaviour_mut().gossip.set_application_score(&peer, -f64::from(points));
         }
         if banned {
-            tracing::warn!(peer = %node, ?what, "sent away for {:?}: its score has run out", self.ban);
+            let standing = self.rates.standing(&node).name();
+            tracing::warn!(peer = %node, standing, what = what.name(), "sent away for {:?}: its score has run out", self.ban);
             self.metrics.bans.inc();
             self.update_block(node);
         }
@@ -262,6 +271,18 @@ impl Driver {
         self.metrics.carried(Traffic::Request, Direction::Out, question.data.len());
         let id = self.swarm.behaviour_mut().requests.send_request(&peer, question);
         self.waiting.answers.insert(id, done);
+    }
+
+    /// Those that are needed come in whoever else is there: strangers must not take up the places of validators.
+    fn set_needed(&mut self, nodes: &[NodeId]) {
+        let gone = lock(&self.book).set_needed(nodes, Instant::now());
+        let limits = &mut self.swarm.behaviour_mut().limits;
+        for peer in gone.iter().filter_map(peer_id) {
+            limits.remove_peer_id(&peer);
+        }
+        for peer in nodes.iter().take(crate::types::limits::CONSENSUS_PEERS_MAX).filter_map(peer_id) {
+            limits.bypass_peer_id(&peer);
+        }
     }
 
     fn deny(&mut self, nodes: Vec<NodeId>, done: oneshot::Sender<()>) {

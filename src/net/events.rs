@@ -12,8 +12,10 @@ use super::driver::Driver;
 use super::gossip::{GossipId, GossipMessage, Verdict};
 use super::handle::lock;
 use super::metrics::{Direction, Queue, Traffic};
+use super::rates::{Kind, Ruling, gossip_cost};
 use super::request::{Answer, InboundRequest, Question, REQUEST_TIMEOUT_MAX, RequestError};
-use crate::types::NodeId;
+use super::score::Misbehaviour;
+use crate::types::{NodeId, limits};
 use crate::wire::{Envelope, Presence, Topic};
 
 /// How long a node of another chain stays away.
@@ -23,10 +25,18 @@ impl Driver {
     pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => match node_id(&peer_id) {
-                Some(node) => lock(&self.book).established(node, num_established.get(), Instant::now()),
-                None => drop(self.swarm.disconnect_peer_id(peer_id)),
-            },
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, num_established, .. } => {
+                match node_id(&peer_id) {
+                    Some(node) => {
+                        lock(&self.book).established(node, num_established.get(), Instant::now());
+                        // Those that are let in beyond all other bounds have this one here.
+                        if num_established.get() > limits::CONNECTIONS_PER_PEER_MAX {
+                            self.swarm.close_connection(connection_id);
+                        }
+                    }
+                    None => drop(self.swarm.disconnect_peer_id(peer_id)),
+                }
+            }
             SwarmEvent::ConnectionClosed { peer_id, num_established, cause, .. } => {
                 let Some(node) = node_id(&peer_id) else { return };
                 if lock(&self.book).lost(node, num_established, Instant::now()) {
@@ -103,6 +113,11 @@ impl Driver {
         let (Some(topic), Some(from)) = (self.topics.topic(&content.topic), node_id(&source)) else { return };
         self.metrics.carried(Traffic::Gossip, Direction::In, content.data.len());
         let id = GossipId { message, source, topic };
+        // Before its signature is looked at, which is what it costs.
+        if !self.within_rate(Kind::Gossip, from, gossip_cost(content.data.len())) {
+            self.report(&id, Verdict::Ignore);
+            return;
+        }
         if topic == Topic::Presence {
             let verdict = self.on_presence(&content.data);
             self.report(&id, verdict);
@@ -113,6 +128,18 @@ impl Driver {
             self.metrics.dropped(Queue::Gossip);
             self.report(&message.id, Verdict::Ignore);
         }
+    }
+
+    /// Whether a piece that a peer brings is within its rate. Floods are its fault.
+    pub(super) fn within_rate(&mut self, kind: Kind, from: NodeId, cost: usize) -> bool {
+        let ruling = self.rates.check(kind, from, cost);
+        if ruling != Ruling::Take {
+            self.metrics.over_rate(kind);
+        }
+        if ruling == Ruling::Flood {
+            self.punish(from, Misbehaviour::Flood);
+        }
+        ruling == Ruling::Take
     }
 
     fn on_presence(&mut self, data: &[u8]) -> Verdict {
@@ -174,7 +201,8 @@ impl Driver {
     ) {
         let Question { method, data } = question;
         self.metrics.carried(Traffic::Request, Direction::In, data.len());
-        let refused = match self.waiting.answering.begin(id, from) {
+        let within = self.within_rate(Kind::Request, from, method.cost());
+        let refused = match within && self.waiting.answering.begin(id, from) {
             true => {
                 let request = InboundRequest { from, method, data, channel, commands: self.answers.clone() };
                 self.requests.try_send(request).err().map(|refused| refused.into_inner().channel)

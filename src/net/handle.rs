@@ -1,6 +1,6 @@
 //! The handle: what the rest of the node asks of the network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use super::consensus::Links;
 use super::frame;
 use super::gossip::{GossipId, Verdict};
 use super::metrics::{Metrics, Queue};
+use super::rates::{Kind, Rates, Standing, useless_cost};
 use super::request::{Answer, Method, OwnRequests, Question, REQUEST_TIMEOUT_MAX, RequestError};
 use super::score::Misbehaviour;
 use super::stream::{ByteStream, Open, StreamError};
@@ -42,6 +43,7 @@ pub(super) enum Command {
     Deny(Vec<NodeId>, oneshot::Sender<()>),
     ConsensusPeers(Vec<NodeId>),
     Learn(NodeId, Vec<Address>),
+    Charge(NodeId, Kind, usize),
 }
 
 /// Why nothing was sent.
@@ -66,6 +68,7 @@ pub(super) struct Shared {
     pub chain: ChainId,
     pub addresses: Vec<PeerAddress>,
     pub book: Arc<Mutex<Book>>,
+    pub rates: Arc<Rates>,
     pub connected: watch::Receiver<Arc<BTreeSet<NodeId>>>,
     pub links: Arc<Links>,
     pub commands: mpsc::Sender<Command>,
@@ -160,7 +163,20 @@ impl NetHandle {
 
     /// All known peers, by id.
     pub fn peers(&self) -> Vec<PeerInfo> {
-        lock(&self.shared.book).snapshot(Instant::now())
+        let mut peers = lock(&self.shared.book).snapshot(Instant::now());
+        for peer in &mut peers {
+            peer.standing = self.shared.rates.standing(&peer.node);
+        }
+        peers
+    }
+    /// Exactly these nodes have a standing from now on; their rates follow from it. All others are strangers.
+    pub fn set_standings(&self, standings: BTreeMap<NodeId, Standing>) {
+        self.shared.rates.set_standings(standings);
+    }
+    /// A peer brought so many bytes of gossip that no node can use. Who goes on with that is sent away.
+    pub fn report_useless(&self, node: NodeId, bytes: usize) {
+        // What is lost in an overload is not charged.
+        let _ = self.command(Command::Charge(node, Kind::Useless, useless_cost(bytes)));
     }
     /// For each of the nodes, how long ago it answered this one, and how long ago its own word came, by whatever way.
     pub fn heard(&self, nodes: &[NodeId]) -> Vec<(Option<Duration>, Option<Duration>)> {
@@ -229,7 +245,7 @@ impl NetHandle {
 
     /// Opens a stream of bytes to a peer, connecting first when needed. Errors: each of `StreamError`.
     pub async fn open_stream(&self, node: NodeId) -> Result<ByteStream, StreamError> {
-        let place = self.shared.open.enter(node).ok_or(StreamError::TooMany)?;
+        let place = self.shared.open.enter(node, true).ok_or(StreamError::TooMany)?;
         let mut tries = 0;
         loop {
             self.connect(node).await.map_err(|reason| StreamError::Unreachable { node, reason })?;

@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::rates::Kind;
+use super::score::Misbehaviour;
 use crate::wire::Topic;
 
 /// What bytes are carried for.
@@ -59,6 +61,16 @@ struct Dropped {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OverRate {
+    kind: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fault {
+    what: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTopic {
     topic: &'static str,
 }
@@ -73,6 +85,8 @@ pub struct Metrics {
     pub(super) connections_refused: Counter,
     bytes: Family<Flow, Counter>,
     dropped: Family<Dropped, Counter>,
+    over_rate: Family<OverRate, Counter>,
+    faults: Family<Fault, Counter>,
     gossip_rejected: Family<OfTopic, Counter>,
     mesh: Family<OfTopic, Gauge>,
 }
@@ -93,6 +107,8 @@ impl Metrics {
         );
         p2p.register_with_unit("carried", "Payload carried", Unit::Bytes, new.bytes.clone());
         p2p.register("queue_dropped", "Messages given up by a full queue", new.dropped.clone());
+        p2p.register("over_rate", "What peers brought over their rates, and was dropped", new.over_rate.clone());
+        p2p.register("faults", "Faults of peers, by kind", new.faults.clone());
         p2p.register("gossip_rejected", "Gossip that broke a rule", new.gossip_rejected.clone());
         p2p.register("mesh_peers", "Peers in the gossip mesh of a topic", new.mesh.clone());
         new
@@ -102,6 +118,12 @@ impl Metrics {
     }
     pub(super) fn dropped(&self, queue: Queue) {
         self.dropped.get_or_create(&Dropped { queue }).inc();
+    }
+    pub(super) fn over_rate(&self, kind: Kind) {
+        self.over_rate.get_or_create(&OverRate { kind: kind.name() }).inc();
+    }
+    pub(super) fn fault(&self, what: Misbehaviour) {
+        self.faults.get_or_create(&Fault { what: what.name() }).inc();
     }
     pub(super) fn gossip_rejected(&self, topic: Topic) {
         self.gossip_rejected.get_or_create(&OfTopic { topic: topic.name() }).inc();
@@ -120,6 +142,10 @@ impl Metrics {
     /// Messages that the queue has given up.
     pub fn dropped_by(&self, queue: Queue) -> u64 {
         self.dropped.get_or_create(&Dropped { queue }).get()
+    }
+    /// What peers brought of a kind over their rates.
+    pub fn dropped_over_rate(&self, kind: Kind) -> u64 {
+        self.over_rate.get_or_create(&OverRate { kind: kind.name() }).get()
     }
     /// Payload bytes carried.
     pub fn carried_bytes(&self, protocol: Traffic, direction: Direction) -> u64 {

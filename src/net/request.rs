@@ -37,6 +37,13 @@ pub enum Method {
 
 impl Method {
     const ALL: [Self; 6] = [Self::Blocks, Self::Block, Self::Submit, Self::Status, Self::Signed, Self::Prove];
+    /// What a question counts towards its peer's rate.
+    pub(super) fn cost(self) -> usize {
+        match self {
+            Self::Blocks | Self::Block | Self::Prove => limits::REQUEST_COST_LONG,
+            Self::Submit | Self::Status | Self::Signed => 1,
+        }
+    }
     fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|method| *method as u8 == byte)
     }

@@ -18,13 +18,26 @@ pub enum Misbehaviour {
     Oversized,
     /// Broke a protocol in a way that no version of this program does.
     Protocol,
+    /// Went on for long with more than its rate (`rates`).
+    Flood,
 }
 
 impl Misbehaviour {
+    /// Its name for people and programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidGossip => "invalid_gossip",
+            Self::InvalidConsensus => "invalid_consensus",
+            Self::InvalidAnswer => "invalid_answer",
+            Self::Oversized => "oversized",
+            Self::Protocol => "protocol",
+            Self::Flood => "flood",
+        }
+    }
     /// Points; `BAN_AT` of them end the connection.
     const fn points(self) -> u32 {
         match self {
-            Self::InvalidGossip => 10,
+            Self::InvalidGossip | Self::Flood => 10,
             Self::InvalidConsensus | Self::InvalidAnswer => 20,
             Self::Oversized | Self::Protocol => 50,
         }

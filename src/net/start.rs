@@ -22,8 +22,9 @@ use super::fair::{Bounds, FairQueue};
 use super::gossip::{GossipInbox, Topics};
 use super::handle::{NetHandle, Shared};
 use super::metrics::Metrics;
+use super::rates::Rates;
 use super::request::{OwnRequests, RequestInbox};
-use super::stream::{Acceptor, Open, StreamInbox};
+use super::stream::{Acceptor, AcceptorParts, Open, StreamInbox};
 use crate::types::{NodeId, limits};
 
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +60,7 @@ pub async fn start(config: NetConfig, metrics: Metrics) -> Result<(NetHandle, In
         Bounds { per_peer: limits::GOSSIP_INBOX_PEER_BYTES_MAX, total: limits::GOSSIP_INBOX_BYTES_MAX, assured: 0 };
     let gossip = Arc::new(FairQueue::new(gossip_bounds));
     let book = Arc::new(Mutex::new(open_book(&config, local)));
+    let rates = Arc::new(Rates::default());
 
     let mut control = swarm.behaviour().streams.new_control();
     let setup = |error: libp2p_stream::AlreadyRegistered| NetError::Setup(error.to_string());
@@ -72,8 +74,16 @@ pub async fn start(config: NetConfig, metrics: Metrics) -> Result<(NetHandle, In
         stop: stop.clone(),
         metrics: metrics.clone(),
         commands: commands.clone(),
+        rates: Arc::clone(&rates),
     });
-    let (acceptor, streams) = Acceptor::new(slot_streams, tasks.clone(), stop.clone(), metrics.clone());
+    let (acceptor, streams) = Acceptor::new(AcceptorParts {
+        incoming: slot_streams,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        metrics: metrics.clone(),
+        rates: Arc::clone(&rates),
+        commands: commands.clone(),
+    });
 
     let slots = protocols.slots.clone();
     let driver = Driver {
@@ -82,6 +92,7 @@ pub async fn start(config: NetConfig, metrics: Metrics) -> Result<(NetHandle, In
         protocols,
         topics,
         ban: config.limits.ban,
+        rates: Arc::clone(&rates),
         book: Arc::clone(&book),
         connected: connected_out,
         commands: command_inbox,
@@ -101,6 +112,7 @@ pub async fn start(config: NetConfig, metrics: Metrics) -> Result<(NetHandle, In
         chain: config.chain,
         addresses,
         book,
+        rates,
         connected,
         links,
         commands,

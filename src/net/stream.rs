@@ -21,7 +21,10 @@ use tokio_util::task::TaskTracker;
 
 use super::address::node_id;
 use super::frame::{self, Greeting};
+use super::handle::Command;
 use super::metrics::{Direction, Metrics, Queue, Traffic};
+use super::rates::{Kind, Rates, Ruling, Standing};
+use super::score::Misbehaviour;
 use crate::types::{NodeId, limits};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,10 +53,11 @@ pub enum StreamError {
 pub(super) struct Open(Arc<Mutex<BTreeMap<NodeId, usize>>>);
 
 impl Open {
-    /// A place for one more stream, or nothing when there is none left.
-    pub(super) fn enter(&self, node: NodeId) -> Option<Place> {
+    /// A place for one more stream, or nothing when there is none left. Some are kept for those that are `known`.
+    pub(super) fn enter(&self, node: NodeId, known: bool) -> Option<Place> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.values().sum::<usize>() >= limits::STREAMS_MAX {
+        let max = if known { limits::STREAMS_MAX } else { limits::STREAMS_STRANGERS_MAX };
+        if open.values().sum::<usize>() >= max {
             return None;
         }
         let count = open.entry(node).or_default();
@@ -140,39 +144,60 @@ impl StreamInbox {
 
 /// Accepts streams within the limits; those over them are told so.
 pub(super) struct Acceptor {
-    incoming: libp2p_stream::IncomingStreams,
     accepted: mpsc::Sender<ByteStream>,
     open: Open,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    metrics: Metrics,
+    parts: AcceptorParts,
+}
+
+/// What an `Acceptor` needs of the network that it is part of.
+pub(super) struct AcceptorParts {
+    pub incoming: libp2p_stream::IncomingStreams,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+    pub metrics: Metrics,
+    pub rates: Arc<Rates>,
+    pub commands: mpsc::Sender<Command>,
 }
 
 impl Acceptor {
-    pub(super) fn new(
-        incoming: libp2p_stream::IncomingStreams,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-        metrics: Metrics,
-    ) -> (Self, StreamInbox) {
+    pub(super) fn new(parts: AcceptorParts) -> (Self, StreamInbox) {
         let (accepted, streams) = mpsc::channel(limits::STREAMS_PER_PEER_MAX);
-        (Self { incoming, accepted, open: Open::default(), tasks, stop, metrics }, StreamInbox { streams })
+        (Self { accepted, open: Open::default(), parts }, StreamInbox { streams })
+    }
+
+    /// A place for a stream of a peer, if it is within its rate and there is one.
+    async fn enter(&self, node: NodeId) -> Option<Place> {
+        let AcceptorParts { rates, metrics, commands, .. } = &self.parts;
+        let ruling = rates.check(Kind::Stream, node, 1);
+        if ruling == Ruling::Flood {
+            // A network that has stopped needs no word.
+            let _ = commands.send(Command::Misbehaviour(node, Misbehaviour::Flood)).await;
+        }
+        if ruling != Ruling::Take {
+            metrics.over_rate(Kind::Stream);
+            return None;
+        }
+        let known = rates.standing(&node) > Standing::Stranger;
+        let place = self.open.enter(node, known);
+        if place.is_none() {
+            metrics.dropped(Queue::Stream);
+        }
+        place
     }
 
     pub(super) async fn run(mut self) {
-        let stop = self.stop.clone();
-        while let Some(Some((peer, mut stream))) = stop.run_until_cancelled(self.incoming.next()).await {
+        let stop = self.parts.stop.clone();
+        while let Some(Some((peer, mut stream))) = stop.run_until_cancelled(self.parts.incoming.next()).await {
             let Some(node) = node_id(&peer) else { continue };
-            let Some(place) = self.open.enter(node) else {
-                self.metrics.dropped(Queue::Stream);
+            let Some(place) = self.enter(node).await else {
                 let refusal = async move {
                     frame::write_greeting(&mut stream, Greeting::Refused).await?;
                     stream.close().await
                 };
-                self.tasks.spawn(timeout(GREETING_TIMEOUT, refusal));
+                self.parts.tasks.spawn(timeout(GREETING_TIMEOUT, refusal));
                 continue;
             };
-            let (accepted, metrics, stop) = (self.accepted.clone(), self.metrics.clone(), stop.clone());
+            let (accepted, metrics, stop) = (self.accepted.clone(), self.parts.metrics.clone(), stop.clone());
             let welcome = async move {
                 let greeting = frame::write_greeting(&mut stream, Greeting::Welcome);
                 if let Ok(Ok(())) = timeout(GREETING_TIMEOUT, greeting).await {
@@ -180,7 +205,7 @@ impl Acceptor {
                     let _ = accepted.send(ByteStream::new(stream, place, metrics)).await;
                 }
             };
-            self.tasks.spawn(async move { stop.run_until_cancelled(welcome).await });
+            self.parts.tasks.spawn(async move { stop.run_until_cancelled(welcome).await });
         }
     }
 }
@@ -192,19 +217,30 @@ mod tests {
     #[test]
     fn places_are_limited_per_peer_and_in_all_and_given_back() {
         let (open, node) = (Open::default(), |n: usize| NodeId::from_bytes([n as u8; 32]));
-        let mut places: Vec<_> = (0..limits::STREAMS_PER_PEER_MAX).map(|_| open.enter(node(0))).collect();
+        let mut places: Vec<_> = (0..limits::STREAMS_PER_PEER_MAX).map(|_| open.enter(node(0), true)).collect();
         assert!(places.iter().all(Option::is_some));
-        assert!(open.enter(node(0)).is_none());
+        assert!(open.enter(node(0), true).is_none());
         places.pop();
-        places.push(open.enter(node(0)));
+        places.push(open.enter(node(0), true));
         assert!(places.last().is_some_and(Option::is_some));
         let peers = limits::STREAMS_MAX / limits::STREAMS_PER_PEER_MAX;
         places.extend(
-            (1..peers).flat_map(|n| (0..limits::STREAMS_PER_PEER_MAX).map(move |_| n)).map(|n| open.enter(node(n))),
+            (1..peers)
+                .flat_map(|n| (0..limits::STREAMS_PER_PEER_MAX).map(move |_| n))
+                .map(|n| open.enter(node(n), true)),
         );
         assert!(places.iter().all(Option::is_some));
-        assert!(open.enter(node(99)).is_none());
+        assert!(open.enter(node(99), true).is_none());
         places.clear();
         assert!(open.0.lock().is_ok_and(|open| open.is_empty()));
+    }
+
+    #[test]
+    fn strangers_do_not_take_the_last_places() {
+        let (open, node) = (Open::default(), |n: usize| NodeId::from_bytes([n as u8; 32]));
+        let places: Vec<_> = (0..limits::STREAMS_MAX).filter_map(|n| open.enter(node(n % 64), false)).collect();
+        assert_eq!(places.len(), limits::STREAMS_STRANGERS_MAX);
+        assert!(open.enter(node(100), false).is_none());
+        assert!(open.enter(node(100), true).is_some());
     }
 }

@@ -1,9 +1,11 @@
 //! Gossip: transactions and heights that others tell of, and what this node tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::admission::{self, Admission, NotAdmitted};
 use super::chain::Input;
 use super::handle::{Handle, NodeError};
 use crate::net::{GossipInbox, GossipMessage, InboundRequest, Method, RequestInbox, Verdict};
@@ -27,19 +29,19 @@ const GATHER: Duration = Duration::from_millis(10);
 const ENVELOPE_ROOM: usize = 512;
 
 /// Judges what comes in by gossip, until the network stops.
-pub async fn receive(handle: Handle, mut inbox: GossipInbox) {
+pub async fn receive(handle: Handle, mut inbox: GossipInbox, admission: Arc<Admission>) {
     while let Some(message) = inbox.recv().await {
-        let verdict = judge(&handle, &message).await;
+        let verdict = judge(&handle, &admission, &message).await;
         handle.net().report(message.id, verdict);
     }
 }
 
-async fn judge(handle: &Handle, message: &GossipMessage) -> Verdict {
+async fn judge(handle: &Handle, admission: &Admission, message: &GossipMessage) -> Verdict {
     let Ok(envelope) = Envelope::open(&handle.identity().chain, message.topic, &message.data) else {
         return Verdict::Reject;
     };
     match message.topic {
-        Topic::Transactions => judge_txs(handle, &envelope.payload).await,
+        Topic::Transactions => judge_txs(handle, admission, message.from, &envelope.payload).await,
         Topic::Tips => match wire::decode::<Height>(&envelope.payload, 8) {
             Ok(height) => {
                 // Only validators are asked for blocks, so only their word of a height counts.
@@ -58,26 +60,40 @@ async fn judge(handle: &Handle, message: &GossipMessage) -> Verdict {
     }
 }
 
-async fn judge_txs(handle: &Handle, payload: &[u8]) -> Verdict {
+async fn judge_txs(handle: &Handle, admission: &Admission, from: NodeId, payload: &[u8]) -> Verdict {
     let Ok(txs) = wire::decode::<Vec<Tx>>(payload, limits::GOSSIP_BYTES_MAX) else { return Verdict::Reject };
-    let (chain, known) = (handle.identity().chain, handle.clone());
+    let (chain, sorting) = (handle.identity().chain, handle.clone());
+    let known = handle.clone();
     let known = move |id: &TxId| known.mempool().get(id).cloned();
-    let verified = tokio::task::spawn_blocking(move || VerifiedTx::verify_all(&chain, txs, known)).await;
-    let Ok(Ok(txs)) = verified else { return Verdict::Reject };
+    let verified = tokio::task::spawn_blocking(move || {
+        let Ok(sorted) = admission::sort(&sorting, txs) else { return Ok(None) };
+        VerifiedTx::verify_all(&chain, sorted.usable, known).map(|txs| Some((txs, sorted.nobodys, sorted.late)))
+    });
+    let (txs, nobodys, late) = match verified.await {
+        Ok(Ok(Some(sorted))) => sorted,
+        // This node's own disk, or its own fault, which is logged.
+        Ok(Ok(None)) | Err(_) => return Verdict::Ignore,
+        Ok(Err(_)) => return Verdict::Reject,
+    };
     // Who does not propose keeps nothing of others, but can tell as well what is of use.
     let proposes = handle.proposes();
-    let (mut bytes, mut useful) = (0, 0);
+    let (mut bytes, mut useful) = (nobodys + late, 0);
     for tx in txs {
         let len = tx.encoded().len();
         bytes += len;
-        match if proposes { handle.take_in(tx) } else { handle.admits(&tx) } {
+        let checked = admission.check(handle, &tx);
+        match checked.and_then(|()| if proposes { Ok(handle.take_in(tx)?) } else { Ok(()) }) {
             Ok(()) => useful += len,
-            Err(NodeError::Store(_)) => break,
+            Err(NotAdmitted::Node(NodeError::Store(_))) => break,
             Err(_) => {}
         }
     }
-    if proposes && useful > 0 {
+    if useful > 0 && proposes {
         handle.poke();
+    }
+    // Nobody forwards what is mostly of accounts that do not exist, unless it knows of younger ones than this node does.
+    if nobodys > bytes / 2 && handle.behind() == 0 {
+        handle.net().report_useless(from, payload.len());
     }
     verdict(useful, bytes)
 }
@@ -272,14 +288,14 @@ pub async fn announce(handle: Handle) {
 }
 
 /// Answers what peers ask, until the network stops.
-pub async fn answer(handle: Handle, mut inbox: RequestInbox) {
+pub async fn answer(handle: Handle, mut inbox: RequestInbox, admission: Arc<Admission>) {
     while let Some(request) = inbox.recv().await {
-        let handle = handle.clone();
-        handle.clone().spawn(async move { answer_one(&handle, request).await });
+        let (handle, admission) = (handle.clone(), Arc::clone(&admission));
+        handle.clone().spawn(async move { answer_one(&handle, &admission, request).await });
     }
 }
 
-async fn answer_one(handle: &Handle, request: InboundRequest) {
+async fn answer_one(handle: &Handle, admission: &Admission, request: InboundRequest) {
     match request.method {
         Method::Blocks => {
             let Ok(from) = wire::decode::<Height>(&request.data, 8) else { return };
@@ -305,7 +321,7 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
         }
         Method::Submit => {
             let Ok(tx) = wire::decode::<Tx>(&request.data, limits::TX_BYTES_MAX) else { return };
-            let taken = handle.submit(tx).await;
+            let taken = take_one(handle, admission, tx).await;
             request.answer(vec![u8::from(taken.is_ok())].into()).await;
         }
         Method::Status => {
@@ -326,6 +342,19 @@ async fn answer_one(handle: &Handle, request: InboundRequest) {
             }
         }
     }
+}
+
+/// A transaction that a peer hands in. Errors: why it is not taken.
+async fn take_one(handle: &Handle, admission: &Admission, tx: Tx) -> Result<(), NotAdmitted> {
+    handle.takes_in()?;
+    let Some(tx) = admission::sort(handle, vec![tx])?.usable.pop() else {
+        return Err(NodeError::Bad("no account can use it now".to_owned()).into());
+    };
+    let verified = VerifiedTx::verify(&handle.identity().chain, tx);
+    let tx = verified.map_err(|error| NodeError::Bad(error.to_string()))?;
+    admission.check(handle, &tx)?;
+    handle.submit_verified(tx).await?;
+    Ok(())
 }
 
 #[cfg(test)]

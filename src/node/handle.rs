@@ -310,7 +310,7 @@ impl Handle {
         self.submit_verified(tx).await
     }
 
-    async fn submit_verified(&self, tx: VerifiedTx) -> Result<TxId, NodeError> {
+    pub(super) async fn submit_verified(&self, tx: VerifiedTx) -> Result<TxId, NodeError> {
         let id = tx.id();
         self.take_in(tx.clone())?;
         self.poke();

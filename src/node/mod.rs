@@ -6,6 +6,7 @@
 pub mod access;
 pub mod accuse;
 mod acting;
+mod admission;
 pub mod app;
 pub mod backup;
 pub mod beacon;
@@ -28,6 +29,7 @@ pub mod partition;
 pub mod signing;
 pub mod slots;
 pub mod snapshot;
+mod standing;
 pub mod start;
 #[cfg(test)]
 mod testing;

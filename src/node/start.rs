@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::AccessKeys;
 use super::acting::Actors;
+use super::admission::Admission;
 use super::app::{LedgerApp, Parts, check_version, read_record, state_changes, validators};
 use super::beacon::BeaconChain;
 use super::chain::book::SharedBook;
@@ -24,7 +25,7 @@ use super::light::Checkpoint;
 use super::links::NetLinks;
 use super::metrics::Metrics;
 use super::snapshot::{Shelf, join, join::JoinError};
-use super::{accuse, files, gossip, home, keeper, partition, slots, snapshot};
+use super::{accuse, files, gossip, home, keeper, partition, slots, snapshot, standing};
 use crate::config::{Config, Net};
 use crate::consensus;
 use crate::crypto::SecretKey;
@@ -236,10 +237,12 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     handle.spawn(watching);
     handle.spawn(partition::watch(handle.clone(), judged));
     handle.spawn(end_with_local(handle.clone()));
-    handle.spawn(gossip::receive(handle.clone(), gossip));
+    let admission = Arc::<Admission>::default();
+    handle.spawn(gossip::receive(handle.clone(), gossip, Arc::clone(&admission)));
+    handle.spawn(standing::run(handle.clone()));
     handle.spawn(gossip::send_txs(handle.clone(), outgoing));
     handle.spawn(gossip::repeat_txs(handle.clone()));
-    handle.spawn(gossip::answer(handle.clone(), requests));
+    handle.spawn(gossip::answer(handle.clone(), requests, admission));
     handle.spawn(gossip::announce(handle.clone()));
     handle.spawn(accuse::run(handle.clone(), accused));
     if handle.config().history.snapshots {

@@ -212,6 +212,42 @@ pub const STREAMS_PER_PEER_MAX: usize = 32;
 pub const STREAMS_MAX: usize = 512;
 /// Multiplexed streams of any kind on one connection.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 256;
+/// Of them, those that nodes which the ledger does not know may have: so storage is never out of reach for those it does.
+pub const STREAMS_STRANGERS_MAX: usize = STREAMS_MAX / 4 * 3;
+/// Whole rate of gossip that one peer brings, KiB a second; `net::Standing` says which part of it a peer has.
+pub const GOSSIP_RATE: u32 = 8 << 10;
+/// And at once, KiB.
+pub const GOSSIP_BURST: u32 = 32 << 10;
+/// What a gossip message counts beside its length, KiB: to verify it costs as much, however short it is.
+pub const GOSSIP_COST: usize = 2;
+/// Whole rate of one peer's requests, in the cost of the cheapest, a second.
+pub const REQUEST_RATE: u32 = 1_024;
+/// And at once.
+pub const REQUEST_BURST: u32 = 8 << 10;
+/// Cost of a request whose answer may be as long as an answer gets.
+pub const REQUEST_COST_LONG: usize = 8;
+/// Whole rate of streams that one peer opens, a second.
+pub const STREAM_RATE: u32 = 2_048;
+/// And at once.
+pub const STREAM_BURST: u32 = 8 << 10;
+/// Whole rate of one validator's consensus messages, a second; it has twice as much. A view needs a few.
+pub const CONSENSUS_RATE: u32 = 2 << 10;
+/// And at once: what was held up on a connection comes together.
+pub const CONSENSUS_BURST: u32 = 16 << 10;
+/// Whole rate of gossip that no node can use, KiB a second.
+pub const USELESS_RATE: u32 = 128;
+/// And at once, KiB.
+pub const USELESS_BURST: u32 = 2 << 10;
+/// Pieces over its rate for which a peer is not at fault, a minute.
+pub const PATIENCE: u32 = 256;
+/// The same of consensus messages: all that an honest peer's outbox holds may come at once.
+pub const CONSENSUS_PATIENCE: u32 = 64 << 10;
+/// The same of gossip that no node can use.
+pub const USELESS_PATIENCE: u32 = 32;
+/// Transactions of one account that peers bring, a second, on a mean.
+pub const ACCOUNT_TXS_RATE: u32 = 500;
+/// And at once.
+pub const ACCOUNT_TXS_BURST: u32 = 4_096;
 /// Peers that the network remembers, with their addresses.
 pub const KNOWN_PEERS_MAX: usize = 4_096;
 /// Established connections.
@@ -294,6 +330,11 @@ const _: () = assert!(
     REQUESTS_PER_PEER_MAX <= ANSWERS_PER_PEER_MAX
         && REQUESTS_PER_PEER_MAX + ANSWERS_PER_PEER_MAX <= REQUESTS_PER_CONNECTION_MAX,
     "honest peers are never told to come later"
+);
+const _: () = assert!(
+    CONSENSUS_OUTBOX_BYTES_MAX / (2 * QUEUED_MESSAGE_OVERHEAD_BYTES)
+        <= (2 * CONSENSUS_BURST + CONSENSUS_PATIENCE) as usize,
+    "an honest validator's outbox is never a flood: a signed message is longer than its overhead"
 );
 const _: () = assert!(TX_BYTES_MAX < REQUEST_BYTES_MAX, "a transaction fits one request");
 const _: () = assert!(TICKET_BLOCKS <= TICKET_BLOCKS_MAX, "a ticket holds as long as it is signed for");

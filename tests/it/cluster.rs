@@ -173,6 +173,17 @@ impl Cluster {
         self.members.iter().find(|member| member.name == name).expect("a known name").port
     }
 
+    /// Where peers find a member.
+    pub fn peer_address(&self, name: &str) -> trullo::net::PeerAddress {
+        let member = self.members.iter().find(|member| member.name == name).expect("a known name");
+        address(member).parse().expect("an address")
+    }
+
+    /// The names of those that run.
+    pub fn running(&self) -> impl Iterator<Item = String> {
+        self.members.iter().filter(|member| member.node.is_some()).map(|member| member.name.clone())
+    }
+
     /// Stops all.
     pub async fn stop_all(&mut self) {
         let running: Vec<_> = self.members.iter().filter(|m| m.node.is_some()).map(|m| m.name.clone()).collect();

@@ -10,6 +10,7 @@ mod deals;
 mod folders;
 mod foreign;
 mod full_disk;
+mod hostile;
 mod keepers;
 mod light;
 mod machines;

@@ -1,6 +1,7 @@
 //! Real networks in one process, over TCP on 127.0.0.1.
 
 mod exchange;
+mod floods;
 mod hostile;
 mod links;
 

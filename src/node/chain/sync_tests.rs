@@ -167,3 +167,25 @@ fn a_block_with_a_justification_that_proves_nothing_is_refused() {
     follower.deliver(peer(1), forged).expect("the node goes on");
     assert_eq!((follower.height(), follower.chain.links.blamed.as_slice()), (0, [peer(1)].as_slice()));
 }
+
+#[test]
+fn endless_blocks_without_a_certificate_are_given_up_and_another_is_asked() {
+    let mut follower = Follower::new(2);
+    follower.hear(peer(1), u64::MAX);
+    follower.hear(peer(2), 2);
+    let good = follower.blocks.clone();
+    let first = good[0].clone();
+    // A run that never ends, a page at a time: always one more that is not certified.
+    let mut pages = 0;
+    while follower.chain.links.blamed.is_empty() {
+        let page = vec![SyncBlock { certificate: None, block: first.block.clone() }; limits::SYNC_BLOCKS_MAX];
+        follower.deliver(peer(1), page).expect("nothing is written");
+        pages += 1;
+        assert!(pages <= limits::UNFINAL_BLOCKS_MAX / limits::SYNC_BLOCKS_MAX + 1, "it is believed for too long");
+    }
+    assert_eq!(follower.chain.links.blamed, [peer(1)]);
+    assert!(follower.chain.sync.received.is_empty(), "nothing of it is kept");
+    assert_eq!(follower.chain.links.requests.last(), Some(&(peer(2), 1)));
+    follower.deliver(peer(2), good).expect("a good disk");
+    assert_eq!(follower.height(), 2);
+}
