@@ -21,6 +21,11 @@ const BLOCKS: u64 = 24;
 /// Steps from one starting image to the next.
 const STRIDE: u64 = 6;
 
+/// How many images of a crash are looked at; the battery asks for more than every run of the tests does.
+fn images_wanted() -> u64 {
+    std::env::var("TRULLO_CRASH_IMAGES").map_or(300, |text| text.parse().expect("a number of images"))
+}
+
 /// Names the seed when the test of an image fails.
 fn with_seed<T>(seed: u64, test: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(test)) {
@@ -66,7 +71,7 @@ fn no_acknowledged_commit_is_lost_whatever_part_of_the_unsynced_writes_is() {
     let script = Script::new(1, BLOCKS);
     let images = starting_images(&script);
     let (mut whole, mut recovered_twice) = (0, 0);
-    for seed in 0..300 {
+    for seed in 0..images_wanted() {
         with_seed(seed, || {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let at = rng.random_range(0..images.len());

@@ -31,6 +31,8 @@ use crate::wire::{self, Action, Tx};
 /// Blocks in one answer, unless asked otherwise, and at most.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 256;
+/// More blocks than any chain has.
+const KEEP_MAX: u64 = (1 << 53) - 1;
 /// How long a transfer may take to become final.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -429,6 +431,9 @@ pub async fn links(State(api): State<Api>, Json(request): Json<LinksView>) -> Re
 #[utoipa::path(post, path = "/v1/admin/prune", tag = "node", request_body = PruneRequest,
     responses((status = 200, body = PruneView, description = "What goes")))]
 pub async fn prune(State(api): State<Api>, Json(request): Json<PruneRequest>) -> Result<Json<PruneView>, Problem> {
+    if request.keep > KEEP_MAX {
+        return Err(Problem::bad(format!("at most {KEEP_MAX} blocks can be kept")));
+    }
     let below = api.handle.prune(request.keep).await?;
     Ok(Json(PruneView { below: below.get() }))
 }

@@ -178,10 +178,10 @@ pub async fn export(State(api): State<Api>, Path(node): Path<String>) -> Result<
 #[utoipa::path(post, path = "/v1/evidence", tag = "validator", operation_id = "submit_evidence", request_body = EvidenceView,
     responses((status = 200, body = PunishedView, description = "The node was punished")))]
 pub async fn submit(State(api): State<Api>, Json(file): Json<EvidenceView>) -> Result<Json<PunishedView>, Problem> {
-    let (chain, accusation) = file.check().map_err(|error| Problem::bad(error.to_string()))?;
+    let (chain, accusation) = file.check().map_err(|error| Problem::conflict(error.to_string()))?;
     let here = api.handle.identity().chain;
     if chain != here {
-        return Err(Problem::bad(format!("the evidence is of chain {chain}; this is {here}")));
+        return Err(Problem::conflict(format!("the evidence is of chain {chain}; this is {here}")));
     }
     let node = accusation.node();
     let done = api.handle.act(Action::Accuse(Box::new(accusation)), WITHIN).await?;

@@ -127,7 +127,7 @@ pub struct ProtocolView {
 #[serde(deny_unknown_fields)]
 pub struct ReadyRequest {
     /// The version of the rules; at most the one that the node's program knows.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 65_535)]
     pub version: u16,
     /// Only say what would happen.
     #[serde(default)]

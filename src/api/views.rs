@@ -92,7 +92,7 @@ pub struct StatusView {
 #[serde(deny_unknown_fields)]
 pub struct PruneRequest {
     /// Blocks whose bodies are kept, at least 64.
-    #[schema(minimum = 64)]
+    #[schema(minimum = 64, maximum = 9_007_199_254_740_991_u64)]
     pub keep: u64,
 }
 

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = sim::VALIDATORS_MIN)]
     validators: u16,
     /// Which faults: mixed, ledger, calm, loss, partitions, crashes, epochs, restore, twins, leaders, revotes, stale,
-    /// forking-twins, forking-leaders
+    /// forking-twins, forking-leaders, halves, minority, ring, bridge, one-way, cascade, flapping
     #[arg(long, value_name = "NAME", default_value = "mixed")]
     scenario: Scenario,
     /// The validator at this position is dead

@@ -136,6 +136,8 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
     let signer = store.signer()?;
     let key = SecretKey::from_seed(&signer.seed());
     let reader = store.reader();
+    // Before anything listens: a node that cannot follow leaves nothing behind.
+    check_version(read_record(&reader.snapshot()?, &Key::Protocol)?, known)?;
     let core = core_config(&config, &genesis, &key)?;
     let slots = match config.node.roles.has(Role::Storage) {
         true => {
@@ -152,6 +154,7 @@ pub async fn start(start: Start) -> Result<Node, NodeFailure> {
         false => write_genesis(&store, &genesis)?,
     }
     let snapshot = reader.snapshot()?;
+    // What was joined by a snapshot may have other rules than the genesis.
     check_version(read_record(&snapshot, &Key::Protocol)?, known)?;
     let set = Arc::new(validators(&snapshot)?);
     drop(snapshot);

@@ -389,7 +389,7 @@ async fn events_from_a_height_that_was_pruned_are_gone_and_later_ones_come() {
     let server = trullo::api::serve(node, listen, "secret").await.expect("the API listens");
     let head = |since: u64| format!("GET /v1/events?since={since} HTTP/1.1\r\nAuthorization: Bearer secret");
     let (status, body) = ask(&server, &head(3), b"").await;
-    assert!(status == 410 && body.contains("the body of block 4 was pruned here"), "{status} {body}");
+    assert!(status == 410 && body.contains("the body of block 4 is not kept here"), "{status} {body}");
     let mut stream = TcpStream::connect(server.address).await.expect("the API listens");
     let request = format!("{}\r\nHost: {}\r\n\r\n", head(4), server.address);
     stream.write_all(request.as_bytes()).await.expect("it takes a request");

@@ -207,7 +207,7 @@ fn uploaded(home: &str) -> u64 {
 fn twenty_uploads_at_once_all_finish_and_each_is_whole() {
     let net = Testnet::up(1, 4, 1);
     let user = net.home("user-1");
-    let files: Vec<_> = (0..20).map(|n| sample(&net, &format!("in-{n}"), n * n * 9_001)).collect();
+    let files: Vec<_> = (0..20).map(|n| sample(&net, &format!("in-{n}"), n * n * 3_001)).collect();
     let put = |path: &String| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trullo"));
         command.args(["--home", &user, "put", path, "-q"]).stdout(Stdio::piped()).stderr(Stdio::piped());
