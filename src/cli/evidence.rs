@@ -1,5 +1,6 @@
 //! `trullo evidence`: proofs of what no honest node does.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -117,7 +118,7 @@ fn export(context: &Context, node: &str, output: Option<&Path>) -> Result<()> {
     let file: EvidenceView = block_on(NOTHING_CHANGED, client.get(&format!("/v1/evidence/{}", found.node)))?;
     let text = serde_json::to_string_pretty(&file)? + "\n";
     match output {
-        None => print!("{text}"),
+        None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
             std::fs::write(path, text).map_err(|error| unreadable(path, &error))?;
             context.out.say(format!("evidence against {} is in {}", short(&found.node), path.display()));

@@ -1,5 +1,6 @@
 //! `trullo invite`: what another machine needs to join the network, in one file.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -55,7 +56,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let invitation = Invitation { format: FORMAT.to_owned(), bootstrap: status.addresses, genesis: text };
     let text = serde_json::to_string_pretty(&invitation)? + "\n";
     match &args.output {
-        None => print!("{text}"),
+        None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
             std::fs::write(path, text).map_err(|error| unreadable(path, &error))?;
             context.out.say(format!("give {} to the new machine: trullo init --invite {0}", path.display()));
