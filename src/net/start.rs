@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
+use libp2p::{Swarm, TransportError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use super::stream::{Acceptor, AcceptorParts, Open, StreamInbox};
 use crate::types::{NodeId, limits};
 
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a port that was free may be held by others.
+const HELD: Duration = Duration::from_secs(1);
 /// How long another interface's address may take after the one before.
 const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,7 +145,16 @@ async fn listen(swarm: &mut Swarm<Behaviour>, config: &NetConfig, local: NodeId)
     for address in &config.listen {
         let failed = |reason: String| NetError::Listen { address: address.clone(), reason };
         address.check_free().map_err(|error| failed(error.to_string()))?;
-        let id = swarm.listen_on(address.multiaddr().clone()).map_err(|error| failed(error.to_string()))?;
+        let held_until = Instant::now() + HELD;
+        let id = loop {
+            match swarm.listen_on(address.multiaddr().clone()) {
+                Ok(id) => break id,
+                // A process that was forked while the port was looked at holds it until it runs its own program.
+                Err(TransportError::Other(_)) if Instant::now() < held_until => tokio::time::sleep(LISTEN_PAUSE).await,
+                Err(TransportError::Other(error)) => return Err(failed(error.to_string())),
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        };
         let until_bound = async {
             loop {
                 match swarm.select_next_some().await {
